@@ -1,0 +1,75 @@
+"""Standardisation of embeddings over the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mixbt_plugin.functional.collectives import Ddp, shared_sum, world_size
+
+
+def center(z: Tensor, *, ddp: Ddp = "exact") -> Tensor:
+    """Subtracts each dimension's mean over the batch.
+
+    Args:
+        z: (N, D).
+        ddp: ``"exact"`` takes the mean over the rows of all processes, ``"legacy"`` over these.
+
+    Returns:
+        (N, D), mean 0 in each column.
+    """
+    if ddp == "legacy":
+        return z - z.mean(dim=0)
+    return z - shared_sum(z.sum(dim=0)) / (z.size(0) * world_size())
+
+
+def standardize(
+    z: Tensor, *, unbiased: bool = False, eps: float = 1e-5, ddp: Ddp = "exact"
+) -> Tensor:
+    """Brings each dimension to mean 0 and variance 1 over the batch.
+
+    The default is batch normalisation without affine parameters, as in Barlow Twins'
+    ``BatchNorm1d(affine=False)`` (facebookresearch/barlowtwins main.py:205); ``unbiased=True,
+    eps=0`` is the ``(z - z.mean(0)) / z.std(0)`` of the paper's Algorithm 1 and of the Mixed
+    Barlow Twins, HSIC-SSL and multi-augmentation codes.
+
+    Args:
+        z: (N, D), N >= 2.
+        unbiased: divide the squares by N - 1 instead of N.
+        eps: added to the variance.
+        ddp: as in `center`.
+
+    Returns:
+        (N, D).
+    """
+    centered = center(z, ddp=ddp)
+    squares = centered.square().sum(dim=0)
+    n = z.size(0)
+    if ddp == "exact":
+        squares, n = shared_sum(squares), n * world_size()
+    variance = squares / (n - 1 if unbiased else n)
+    return centered / torch.sqrt(variance + eps)
+
+
+def standardize_pooled(
+    views: Sequence[Tensor], *, unbiased: bool = False, eps: float = 1e-5, ddp: Ddp = "exact"
+) -> list[Tensor]:
+    """`standardize` with one mean and variance for all views together.
+
+    It is what the multi-augmentation code does (fastssl/models/barlow_twins.py:50-56). A view
+    whose dimensions are scaled or shifted differently from the others is then *not* brought to
+    variance 1.
+
+    Args:
+        views: V tensors (N, D).
+        unbiased: as in `standardize`, with V · N rows.
+        eps: as in `standardize`.
+        ddp: as in `center`.
+
+    Returns:
+        V tensors (N, D).
+    """
+    pooled = standardize(torch.cat(list(views)), unbiased=unbiased, eps=eps, ddp=ddp)
+    return list(pooled.chunk(len(views)))

@@ -1,0 +1,123 @@
+"""Real gloo processes against one process with the whole batch."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from tests.embeddings import LOSSES, random_views, reversed_rows, value_and_gradient
+
+WORLD_SIZE = 2
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def block_permutation(n: int) -> torch.Tensor:
+    """Reverses the rows inside each process's half."""
+    half = n // WORLD_SIZE
+    return torch.cat([reversed_rows(half) + rank * half for rank in range(WORLD_SIZE)])
+
+
+def run_rank(rank: int, port: int, folder: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=WORLD_SIZE)
+    results: dict[Any, Any] = {}
+    for name, (count, loss) in LOSSES.items():
+        for n, d in ((8, 20), (24, 5)):
+            views = [
+                z.detach().chunk(WORLD_SIZE)[rank].requires_grad_()
+                for z in random_views(count, n, d)
+            ]
+            for impl in ("gram", "dense"):
+                for ddp in ("exact", "legacy"):
+                    results[name, n, impl, ddp] = value_and_gradient(
+                        loss, views, impl=impl, ddp=ddp
+                    )
+    torch.save(results, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(run_rank, args=(free_port(), str(folder)), nprocs=WORLD_SIZE)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD_SIZE)]
+
+
+def whole_batch(name: str, n: int, d: int) -> tuple[torch.Tensor, torch.Tensor]:
+    count, loss = LOSSES[name]
+    kwargs = {"perm": block_permutation(n)} if name.startswith("mixed") else {}
+    return value_and_gradient(loss, random_views(count, n, d), **kwargs)
+
+
+@pytest.mark.parametrize("impl", ["gram", "dense"])
+@pytest.mark.parametrize("n,d", [(8, 20), (24, 5)])
+@pytest.mark.parametrize("name", LOSSES)
+def test_exact_is_one_process_with_the_whole_batch(
+    name: str, n: int, d: int, impl: str, results: list[dict[Any, Any]]
+) -> None:
+    value, gradient = whole_batch(name, n, d)
+    ranks = [result[name, n, impl, "exact"] for result in results]
+    # DistributedDataParallel averages: each process's rows count 1 / world_size.
+    averaged = torch.cat([rank_gradient for _, rank_gradient in ranks], dim=1) / WORLD_SIZE
+    for rank_value, _ in ranks:
+        torch.testing.assert_close(rank_value, value, rtol=1e-12, atol=0)
+    assert (averaged - gradient).norm() <= 1e-10 * gradient.norm()
+
+
+def solo_learn_way(name: str, n: int, d: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Local standardisation; C averaged by an all_reduce without gradient: its value, and the
+    gradient of one process's rows through the averaged C."""
+    views = random_views(2, n, d)
+    halves = [z.chunk(WORLD_SIZE) for z in views]
+    c = torch.stack(
+        [
+            torch.nn.functional.batch_norm(halves[0][rank], None, None, training=True).T
+            @ torch.nn.functional.batch_norm(halves[1][rank], None, None, training=True)
+            / (n // WORLD_SIZE)
+            for rank in range(WORLD_SIZE)
+        ]
+    ).mean(dim=0)
+    target = torch.eye(d, dtype=torch.float64) + (torch.eye(d) - 1) * (name == "hsic_ssl")
+    lamb = 0.01 if name == "hsic_ssl" else 0.0051
+    weight = lamb + (1 - lamb) * torch.eye(d, dtype=torch.float64)
+    loss = (weight * (c - target).square()).sum()
+    return loss.detach(), torch.stack(torch.autograd.grad(loss, views))
+
+
+@pytest.mark.parametrize("impl", ["gram", "dense"])
+@pytest.mark.parametrize("n,d", [(8, 20), (24, 5)])
+@pytest.mark.parametrize("name", ["barlow_twins", "hsic_ssl"])
+def test_legacy_is_solo_learns_way(
+    name: str, n: int, d: int, impl: str, results: list[dict[Any, Any]]
+) -> None:
+    value, gradient = solo_learn_way(name, n, d)
+    ranks = [result[name, n, impl, "legacy"] for result in results]
+    rows = torch.cat([rank_gradient for _, rank_gradient in ranks], dim=1)
+    for rank_value, _ in ranks:
+        torch.testing.assert_close(rank_value, value, rtol=1e-10, atol=0)
+    assert (rows - gradient).norm() <= 1e-6 * gradient.norm()
+
+
+@pytest.mark.parametrize("name", ["vicreg_all", "vicreg_mean"])
+def test_legacy_vicreg_logs_the_local_invariance(
+    name: str, results: list[dict[Any, Any]]
+) -> None:
+    value, gradient = whole_batch(name, 8, 20)
+    ranks = [result[name, 8, "gram", "legacy"] for result in results]
+    averaged = torch.cat([rank_gradient for _, rank_gradient in ranks], dim=1) / WORLD_SIZE
+    assert ranks[0][0] != ranks[1][0]
+    torch.testing.assert_close(torch.stack([v for v, _ in ranks]).mean(), value)
+    assert (averaged - gradient).norm() <= 1e-10 * gradient.norm()
