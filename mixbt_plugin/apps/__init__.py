@@ -1,0 +1,1 @@
+"""The commands: Hydra entry points around the methods."""

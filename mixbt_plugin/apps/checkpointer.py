@@ -1,0 +1,64 @@
+"""Checkpoints in solo-learn's layout: a folder with the weights and the config beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig, OmegaConf
+
+CONFIG_FILE = "args.json"
+
+
+class Checkpointer(Callback):
+    """Saves ``<name>-ep<epoch>.ckpt`` and ``args.json`` in the trainer's ``log_dir``.
+
+    Args:
+        cfg: parsed; ``checkpoint.frequency`` is in epochs (the last is always saved), and
+            ``checkpoint.keep_prev`` keeps earlier checkpoints.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+        self.last: Path | None = None
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Writes the config."""
+        folder = self._folder(trainer)
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            config = OmegaConf.to_container(self.cfg, resolve=True)
+            (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2))
+
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Saves the epoch, and removes the checkpoint before it unless it is kept."""
+        epoch = trainer.current_epoch
+        last_epoch = epoch + 1 == trainer.max_epochs
+        if epoch % self.cfg.checkpoint.frequency and not last_epoch:
+            return
+        path = self._folder(trainer) / f"{self.cfg.get('name', 'model')}-ep{epoch}.ckpt"
+        trainer.save_checkpoint(path)
+        if self.last and self.last != path and not self.cfg.checkpoint.keep_prev:
+            trainer.strategy.remove_checkpoint(self.last)
+        self.last = path
+
+    @staticmethod
+    def _folder(trainer: Trainer) -> Path:
+        return Path(trainer.log_dir or ".")
+
+
+def load_config(checkpoint: str | Path) -> DictConfig:
+    """The config beside a checkpoint, as this plugin or solo-learn wrote it.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint, or no ``args.json`` beside it.
+    """
+    checkpoint = Path(checkpoint)
+    config = checkpoint.parent / CONFIG_FILE
+    for path in (checkpoint, config):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; {CONFIG_FILE} lies beside a checkpoint.")
+    return OmegaConf.create(json.loads(config.read_text()))

@@ -1,0 +1,68 @@
+"""How the commands find their configs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+PACKAGE = Path(__file__).parents[1]
+PATH_FLAGS = ("--config-path", "-cp")
+NAME_FLAGS = ("--config-name", "-cn")
+NO_CONFIG_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i")
+
+
+def config_root() -> Path:
+    """Folder of the shipped configs: in the package of a wheel, beside it in a checkout."""
+    shipped = PACKAGE / "configs"
+    return shipped if shipped.is_dir() else PACKAGE.parent / "configs"
+
+
+def run_command(
+    task: Callable[[DictConfig], Any], group: str, default_config: str | None = None
+) -> None:
+    """Runs a task as a Hydra application.
+
+    ``--config-path`` is a folder here, or one of the shipped ones, such as ``pretrain/cifar``.
+    Without it and with ``--config-name`` alone, the shipped folder of the command is searched.
+
+    Args:
+        task: takes the composed config.
+        group: the command's folder of shipped configs.
+        default_config: name of the config that is taken where none is given.
+    """
+    argv = sys.argv
+    for position, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if flag in PATH_FLAGS and equals:
+            argv[position] = f"{flag}={_find_folder(value, group)}"
+        elif flag in PATH_FLAGS and position + 1 < len(argv):
+            argv[position + 1] = str(_find_folder(argv[position + 1], group))
+    flags = {word.partition("=")[0] for word in argv[1:]}
+    if default_config is None and flags.isdisjoint({*NAME_FLAGS, *NO_CONFIG_FLAGS}):
+        shipped = "\n".join(f"  {line}" for line in _shipped(group))
+        sys.exit(f"Which config? For instance one of\n{shipped}")
+    hydra.main(
+        version_base="1.2", config_path=str(config_root() / group), config_name=default_config
+    )(task)()
+
+
+def _find_folder(value: str, group: str) -> Path:
+    root = config_root()
+    for folder in (Path(value), root / value, root / group / value):
+        if folder.is_dir():
+            return folder.resolve()
+    sys.exit(f"--config-path {value}: no such folder, here or among the shipped ones in {root}.")
+
+
+def _shipped(group: str) -> list[str]:
+    root = config_root()
+    return [
+        f"--config-path {path.parent.relative_to(root)} --config-name {path.stem}"
+        for path in sorted((root / group).rglob("*.yaml"))
+        if path.parent.name not in ("augmentations", "base")
+    ]

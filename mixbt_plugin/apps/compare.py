@@ -1,0 +1,231 @@
+"""``mixbt-compare``: pre-trains several methods with one budget and sets them side by side."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import seed_everything
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.apps.features import Features, extract_features
+from mixbt_plugin.apps.knn import knn_accuracy
+from mixbt_plugin.apps.weights import load_method
+from mixbt_plugin.host import METHODS
+from mixbt_plugin.registry import register
+
+Row = dict[str, Any]
+DRAWS = 5
+
+
+def compare(cfg: DictConfig) -> list[Row]:
+    """Pre-trains each method for each seed, and evaluates all with the same probes.
+
+    Args:
+        cfg: ``title``; ``output_dir``; ``config_path`` and ``methods``, the names of the configs
+            in it; ``seeds``; ``overrides``, applied to each run; ``knn`` with ``k`` and
+            ``temperature``; ``labels_per_class`` of the probe with few labels.
+
+    Returns:
+        A row for the pixels, one for the untrained network, and one for each method; accuracies
+        in percent, means over the seeds.
+    """
+    register()
+    if not cfg.methods or not cfg.seeds:
+        raise ValueError("methods and seeds: expected at least one of each.")
+    output = Path(cfg.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, list[Row]] = {}
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for seed in cfg.seeds:
+        for method in cfg.methods:
+            seconds, checkpoint = _pretrain(cfg, method, seed, output)
+            model, run_cfg = load_method(checkpoint)
+            if method == cfg.methods[0]:
+                seed_everything(seed)
+                untrained = METHODS[run_cfg.method](run_cfg).eval()
+                _say("evaluating the pixels and the untrained network")
+                rows.setdefault("raw pixels", []).append(_evaluate(_Pixels(), run_cfg, cfg))
+                rows.setdefault("untrained", []).append(_evaluate(untrained, run_cfg, cfg))
+            _say(f"evaluating {method}")
+            row = {**_evaluate(model, run_cfg, cfg), "seconds": seconds}
+            rows.setdefault(method, []).append(row)
+            curves.setdefault(method, _online_knn(checkpoint.parent / "metrics.csv"))
+    summary = [{"features": name, **_mean(several)} for name, several in rows.items()]
+    (output / "results.json").write_text(json.dumps({"rows": rows, "curves": curves}, indent=2))
+    return summary
+
+
+def _pretrain(cfg: DictConfig, method: str, seed: int, output: Path) -> tuple[float, Path]:
+    folder = output / "runs" / f"{method}-seed{seed}"
+    command = [
+        *(sys.executable, "-m", "mixbt_plugin.apps.pretrain"),
+        *("--config-path", cfg.config_path, "--config-name", method),
+        *(f"seed={seed}", f"checkpoint.dir={folder}"),
+        *cfg.overrides,
+    ]
+    _say(f"pre-training {method}, seed {seed}: mixbt-pretrain {' '.join(command[3:])}")
+    start = time.monotonic()
+    subprocess.run(command, check=True)
+    seconds = time.monotonic() - start
+    newest = max(folder.rglob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+    return seconds, newest
+
+
+class _Pixels(torch.nn.Module):
+    """The image itself as features."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"feats": images[:, :1].flatten(1)}
+
+
+def _evaluate(model: Any, run_cfg: DictConfig, cfg: DictConfig) -> Row:
+    features = extract_features(model, run_cfg)
+    knn, _ = knn_accuracy(features, "backbone", k=cfg.knn.k, T=cfg.knn.temperature)
+    train, train_targets, test, test_targets = _scaled(features)
+    few = [
+        _logistic_regression(
+            train[chosen], train_targets[chosen], test, test_targets
+        )
+        for chosen in (
+            _few_labels(train_targets, cfg.labels_per_class, draw) for draw in range(DRAWS)
+        )
+    ]
+    return {
+        "knn": knn,
+        "linear": _logistic_regression(train, train_targets, test, test_targets),
+        "few_labels": float(np.mean(few)),
+    }
+
+
+def _scaled(features: Features) -> tuple[NDArray[Any], ...]:
+    from sklearn.preprocessing import StandardScaler
+
+    train, test = features.train["backbone"].numpy(), features.test["backbone"].numpy()
+    scaler = StandardScaler().fit(train)
+    return (
+        scaler.transform(train),
+        features.train_targets.numpy(),
+        scaler.transform(test),
+        features.test_targets.numpy(),
+    )
+
+
+def _few_labels(targets: NDArray[Any], per_class: int, draw: int) -> NDArray[Any]:
+    generator = np.random.default_rng(draw)
+    return np.concatenate(
+        [
+            generator.choice(np.flatnonzero(targets == label), per_class, replace=False)
+            for label in np.unique(targets)
+        ]
+    )
+
+
+def _logistic_regression(
+    train: NDArray[Any], targets: NDArray[Any], test: NDArray[Any], test_targets: NDArray[Any]
+) -> float:
+    from sklearn.linear_model import LogisticRegression
+
+    probe = LogisticRegression(C=0.1, max_iter=500).fit(train, targets)
+    return 100 * float(probe.score(test, test_targets))
+
+
+def _online_knn(metrics: Path) -> list[tuple[int, float]]:
+    table = np.genfromtxt(metrics, delimiter=",", names=True)
+    if "val_knn_acc1" not in (table.dtype.names or ()):
+        return []
+    scored = ~np.isnan(table["val_knn_acc1"])
+    return [(int(epoch) + 1, float(acc)) for epoch, acc in table[["epoch", "val_knn_acc1"]][scored]]
+
+
+def _mean(several: list[Row]) -> Row:
+    return {key: float(np.mean([row[key] for row in several])) for key in several[0]}
+
+
+def _say(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def markdown(rows: list[Row], cfg: DictConfig) -> str:
+    """The table of a comparison."""
+    seeds = ", ".join(map(str, cfg.seeds))
+    columns = {
+        "features": "features",
+        "knn": f"kNN (k={cfg.knn.k}, T={cfg.knn.temperature})",
+        "linear": "linear probe, all labels",
+        "few_labels": f"linear probe, {cfg.labels_per_class} labels a class",
+        "seconds": "seconds",
+    }
+    lines = [
+        f"{cfg.title} Accuracy in % on the test split, offline, last epoch, seed(s) {seeds}; few "
+        f"labels: mean of {DRAWS} draws.",
+        "",
+        "| " + " | ".join(columns.values()) + " |",
+        "|---|" + "---:|" * (len(columns) - 1),
+    ]
+    for row in rows:
+        cells = [row["features"], *(f"{row[key]:.1f}" for key in list(columns)[1:4])]
+        cells.append(f"{row['seconds']:.0f}" if "seconds" in row else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw(rows: list[Row], cfg: DictConfig, output: Path) -> None:
+    """Draws the accuracies as bars and the online kNN by epoch."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    curves = json.loads((output / "results.json").read_text())["curves"]
+    figure, (bars, lines) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    names = [row["features"] for row in rows]
+    labels = {
+        "few_labels": f"{cfg.labels_per_class} labels a class",
+        "linear": "all labels",
+    }
+    for offset, (key, label) in enumerate(labels.items()):
+        positions = np.arange(len(names)) + 0.4 * offset
+        drawn = bars.bar(positions, [row[key] for row in rows], width=0.38, label=label)
+        bars.bar_label(drawn, fmt="%.1f", fontsize=8)
+    bars.set_xticks(np.arange(len(names)) + 0.2, names)
+    bars.set_ylabel("linear probe, test accuracy in %")
+    bars.set_ylim(0, 118)
+    bars.legend(loc="upper left", ncols=2, frameon=False)
+    for name, points in curves.items():
+        if points:
+            lines.plot(*zip(*points), marker=".", label=name)
+    lines.set_xlabel("epoch")
+    lines.set_ylabel("online kNN, test accuracy in %")
+    lines.legend(frameon=False)
+    for axes in (bars, lines):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(cfg.title, fontsize=10)
+    figure.savefig(output / "comparison.png", dpi=110)
+
+
+def task(cfg: DictConfig) -> None:
+    """The command's task."""
+    rows = compare(cfg)
+    output = Path(cfg.output_dir)
+    table = markdown(rows, cfg)
+    (output / "table.md").write_text(table + "\n")
+    draw(rows, cfg, output)
+    print(f"\n{table}\n\nTable, picture and runs are in {output.resolve()}")
+
+
+def main() -> None:
+    """The command."""
+    run_command(task, "compare")
+
+
+if __name__ == "__main__":
+    main()

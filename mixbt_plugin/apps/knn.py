@@ -1,0 +1,126 @@
+"""``mixbt-knn``: weighted k-nearest-neighbour accuracy of a checkpoint, on any device."""
+
+from __future__ import annotations
+
+import csv
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from mixbt_plugin.apps import training
+from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.apps.features import Features, extract_features
+from mixbt_plugin.apps.weights import load_method
+from mixbt_plugin.host import WeightedKNNClassifier
+from mixbt_plugin.registry import register
+
+FEATURES = ("backbone", "projector")
+DISTANCES = ("cosine", "euclidean")
+
+
+def knn(cfg: DictConfig) -> list[dict[str, Any]]:
+    """Evaluates a checkpoint for every combination of the config's lists.
+
+    Args:
+        cfg: ``pretrained_checkpoint``, ``k``, ``temperature`` (cosine only),
+            ``distance_function``, ``feature_type``, ``batch_size``, ``num_workers``,
+            ``accelerator``, and ``data`` whose keys replace those of pre-training.
+
+    Returns:
+        A row for each combination: its settings, ``acc1`` and ``acc5`` in percent.
+
+    Raises:
+        FileNotFoundError: the checkpoint or ``args.json`` beside it is missing.
+        ValueError: a key is missing or has a value that cannot be used.
+    """
+    register()
+    if cfg.get("pretrained_checkpoint") is None:
+        raise ValueError("pretrained_checkpoint is missing: the path of a .ckpt file.")
+    _check_choices("feature_type", cfg.feature_type, FEATURES)
+    _check_choices("distance_function", cfg.distance_function, DISTANCES)
+    if any(k < 1 for k in cfg.k):
+        raise ValueError(f"k={list(cfg.k)}: expected numbers of at least 1.")
+    if any(t <= 0 for t in cfg.temperature):
+        raise ValueError(f"temperature={list(cfg.temperature)}: expected numbers above 0.")
+    model, pretrain_cfg = load_method(cfg.pretrained_checkpoint)
+    pretrain_cfg.data = OmegaConf.merge(pretrain_cfg.data, cfg.data)
+    features = extract_features(
+        model,
+        pretrain_cfg,
+        batch_size=cfg.batch_size,
+        num_workers=cfg.num_workers,
+        device="cuda" if training.on_gpu(cfg) else "cpu",
+    )
+    rows = []
+    for kind, distance, k in product(cfg.feature_type, cfg.distance_function, cfg.k):
+        if kind not in features.train:
+            raise ValueError(f"feature_type={kind!r}: {pretrain_cfg.method} has no projector.")
+        for temperature in cfg.temperature if distance == "cosine" else [None]:
+            acc1, acc5 = knn_accuracy(features, kind, k=k, distance=distance, T=temperature)
+            rows.append(
+                {
+                    "features": kind,
+                    "distance": distance,
+                    "k": k,
+                    "temperature": temperature,
+                    "acc1": round(acc1, 2),
+                    "acc5": round(acc5, 2),
+                }
+            )
+    return rows
+
+
+def knn_accuracy(
+    features: Features,
+    kind: str,
+    *,
+    k: int,
+    distance: str = "cosine",
+    T: float | None = None,  # noqa: N803
+) -> tuple[float, float]:
+    """Accuracies @1 and @5 of one setting, in percent."""
+    classifier: Any = WeightedKNNClassifier(k=k, T=T or 0.07, distance_fx=distance)
+    arguments: dict[str, Tensor] = {
+        "train_features": features.train[kind],
+        "train_targets": features.train_targets,
+        "test_features": features.test[kind],
+        "test_targets": features.test_targets,
+    }
+    classifier.update(**arguments)
+    acc1, acc5 = classifier.compute()
+    return float(acc1), float(acc5)
+
+
+def _check_choices(key: str, values: Any, choices: tuple[str, ...]) -> None:
+    for value in values:
+        if value not in choices:
+            raise ValueError(f"{key}={value!r}: expected of {', '.join(choices)}.")
+
+
+def task(cfg: DictConfig) -> None:
+    """The command's task."""
+    torch.manual_seed(0)
+    rows = knn(cfg)
+    print("kNN, offline, last checkpoint, validation split")
+    print("".join(f"{key:>13}" for key in rows[0]))
+    for row in rows:
+        print("".join(f"{'-' if value is None else value:>13}" for value in row.values()))
+    table = Path(cfg.pretrained_checkpoint).parent / "knn.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"written to {table}")
+
+
+def main() -> None:
+    """The command."""
+    run_command(task, "knn", default_config="default")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""``mixbt-pretrain``: pre-trains a method of the plugin or of the host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import seed_everything
+from omegaconf import DictConfig
+
+from mixbt_plugin.apps import training
+from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.data import (
+    evaluation_datasets,
+    evaluation_transforms,
+    pretrain_dataset,
+    pretrain_transform,
+)
+from mixbt_plugin.data.sources import SOURCES
+from mixbt_plugin.host import METHODS, parse_pretrain_cfg
+
+
+def pretrain(cfg: DictConfig) -> Path:
+    """Pre-trains as a config in solo-learn's schema says.
+
+    Args:
+        cfg: composed, not yet parsed; changed in place.
+
+    Returns:
+        The run's folder, with ``metrics.csv`` and, where ``checkpoint.enabled``, the checkpoint
+        and ``args.json``.
+
+    Raises:
+        ValueError: a key is missing or has a value that cannot be used; before anything is
+            trained.
+    """
+    training.prepare(cfg)
+    training.require_known("method", cfg.get("method", ""), METHODS)
+    cfg = parse_pretrain_cfg(cfg)
+    seed_everything(cfg.seed, workers=True)
+    model: Any = METHODS[cfg.method](cfg)
+    if not cfg.performance.disable_channel_last:
+        model = model.to(memory_format=torch.channels_last)
+
+    train = training.train_loader(pretrain_dataset(cfg, pretrain_transform(cfg)), cfg)
+    trainer = training.build_trainer(cfg, cfg.method)
+    training.announce(cfg, model, trainer.log_dir)
+    trainer.fit(model, train, _validation(cfg), ckpt_path=cfg.get("resume_from_checkpoint"))
+    return Path(trainer.log_dir or ".")
+
+
+def _validation(cfg: DictConfig) -> Any:
+    labelled = cfg.data.dataset in SOURCES or (
+        cfg.data.get("val_path") is not None and not cfg.data.no_labels
+    )
+    if not labelled:
+        return None
+    first = cfg.augmentations[0]
+    transforms = evaluation_transforms(
+        cfg.data.dataset, first.crop_size, first.get("mean"), first.get("std")
+    )
+    _, val = evaluation_datasets(cfg, *transforms)
+    return training.val_loader(val, cfg)
+
+
+def task(cfg: DictConfig) -> None:
+    """The command's task."""
+    folder = pretrain(cfg)
+    print(f"done      {folder}")
+
+
+def main() -> None:
+    """The command."""
+    run_command(task, "pretrain")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What pre-training and linear evaluation share: devices, loaders, loggers, trainer."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import CSVLogger, Logger
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader
+
+from mixbt_plugin.apps.checkpointer import Checkpointer
+from mixbt_plugin.data import SOURCES
+from mixbt_plugin.host import add_dataset
+from mixbt_plugin.registry import register
+
+
+def prepare(cfg: DictConfig) -> None:
+    """Registers methods and data sets, and brings ``devices`` into one form, before parsing.
+
+    Raises:
+        ValueError: ``data.format`` or ``devices`` cannot be used here.
+    """
+    OmegaConf.set_struct(cfg, False)
+    register()
+    for name, source in SOURCES.items():
+        add_dataset(name, source.num_classes)
+    if OmegaConf.select(cfg, "data.dataset") in SOURCES:
+        # The parsers want paths, and take one for validation as a sign that there are labels.
+        cfg.data.train_path = cfg.data.val_path = "inside the package"
+    if OmegaConf.select(cfg, "data.format") == "dali":
+        raise ValueError(
+            "data.format='dali': solo-learn's own main_pretrain.py and main_linear.py run DALI, "
+            "with these methods too; this command reads 'image_folder', or 'h5' where solo-learn "
+            "is installed."
+        )
+    if OmegaConf.select(cfg, "auto_resume.enabled"):
+        print("auto_resume is not done by this command; give resume_from_checkpoint to resume.")
+    cfg.devices = device_ids(cfg.get("devices", "auto"), on_gpu(cfg))
+    if cfg.get("sync_batchnorm") and not on_gpu(cfg):
+        print("sync_batchnorm needs GPUs and is switched off.")
+        cfg.sync_batchnorm = False
+
+
+def on_gpu(cfg: DictConfig) -> bool:
+    """Whether the config's ``accelerator`` means CUDA GPUs on this machine."""
+    accelerator = cfg.get("accelerator", "auto")
+    return accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+
+
+def device_ids(devices: Any, gpu: bool) -> list[int]:
+    """The devices that a config's ``devices`` means, as a list, as solo-learn counts them.
+
+    Args:
+        devices: a number, also as text; a list of ids, also as text ("0,1"); "auto" or -1 for
+            all GPUs, or one process on the CPU.
+        gpu: whether they are GPUs.
+
+    Returns:
+        Ids; of processes on the CPU, 0 to n - 1.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if devices in ("auto", "-1", -1, None):
+        return list(range(torch.cuda.device_count() if gpu else 1))
+    try:
+        if isinstance(devices, str):
+            devices = [int(part) for part in devices.split(",")] if "," in devices else int(devices)
+        ids = list(range(devices)) if isinstance(devices, int) else [int(i) for i in devices]
+    except (TypeError, ValueError):
+        ids = []
+    if not ids or len(set(ids)) < len(ids) or min(ids) < 0:
+        raise ValueError(
+            f"devices={devices!r}: expected a positive number, a list of different ids such as "
+            "[0, 1], or 'auto'."
+        )
+    return ids
+
+
+def require_known(key: str, value: str, known: Any) -> None:
+    """Raises ValueError, with the nearest known name, unless ``value`` is known."""
+    if value not in known:
+        close = difflib.get_close_matches(str(value), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}."
+        raise ValueError(f"{key}={value!r} is not known: {hint}")
+
+
+def train_loader(dataset: Any, cfg: DictConfig) -> DataLoader[Any]:
+    """Shuffled batches of ``optimizer.batch_size``, an incomplete last one dropped.
+
+    Raises:
+        ValueError: not one batch can be filled.
+    """
+    if len(dataset) < cfg.optimizer.batch_size:
+        raise ValueError(
+            f"optimizer.batch_size={cfg.optimizer.batch_size}: the training set has only "
+            f"{len(dataset)} images, and incomplete batches are dropped."
+        )
+    return _loader(dataset, cfg, shuffle=True, drop_last=True)
+
+
+def val_loader(dataset: Any, cfg: DictConfig) -> DataLoader[Any]:
+    """All images in order."""
+    return _loader(dataset, cfg, shuffle=False, drop_last=False)
+
+
+def _loader(dataset: Any, cfg: DictConfig, **kwargs: Any) -> DataLoader[Any]:
+    workers = cfg.data.get("num_workers", 4)
+    return DataLoader(
+        dataset,
+        batch_size=cfg.optimizer.batch_size,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=on_gpu(cfg),
+        **kwargs,
+    )
+
+
+def build_trainer(cfg: DictConfig, kind: str) -> Trainer:
+    """A Lightning trainer that logs and saves to ``<checkpoint.dir>/<kind>/version_<n>/``.
+
+    Args:
+        cfg: parsed; every key that is an argument of Lightning's ``Trainer`` is passed on.
+        kind: the method's name, or ``linear``.
+
+    Returns:
+        The trainer; its ``log_dir`` is the run's folder.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    accepted = inspect.signature(Trainer.__init__).parameters
+    kwargs = {key: value for key, value in values.items() if key in accepted}
+    callbacks: list[Any] = [LearningRateMonitor(logging_interval="step")]
+    if cfg.checkpoint.enabled:
+        callbacks.append(Checkpointer(cfg))
+    kwargs.update(
+        logger=_loggers(cfg, kind),
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        strategy=cfg.strategy or "auto",
+        devices=values["devices"] if on_gpu(cfg) else len(values["devices"]),
+    )
+    return Trainer(**kwargs)
+
+
+def _loggers(cfg: DictConfig, kind: str) -> list[Logger]:
+    csv = CSVLogger(save_dir=cfg.checkpoint.dir, name=kind)
+    loggers: list[Logger] = [csv]
+    if OmegaConf.select(cfg, "tensorboard.enabled"):
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(cfg.checkpoint.dir, name=kind, version=csv.version))
+    if cfg.wandb.enabled:
+        from lightning.pytorch.loggers import WandbLogger
+
+        wandb = WandbLogger(
+            name=cfg.get("name"),
+            project=cfg.wandb.project,
+            entity=cfg.wandb.entity,
+            offline=cfg.wandb.offline,
+            save_dir=csv.log_dir,
+        )
+        wandb.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+        loggers.append(wandb)
+    return loggers
+
+
+def announce(cfg: DictConfig, model: Any, folder: str | Path | None) -> None:
+    """Prints what is about to be trained, with the learning rate in effect."""
+    from mixbt_plugin.host import HOST
+
+    print(f"host      {HOST}")
+    print(f"backbone  {cfg.backbone.name}, {cfg.optimizer.name}, lr {model.lr:g} in effect")
+    print(f"folder    {folder}")

@@ -1,0 +1,46 @@
+"""A compact stand-in for solo-learn, for machines where it is not installed.
+
+It offers the part of solo-learn's contract that this plugin calls: the same config keys, method
+interface, log names, parameter names and checkpoint layout, so that configs and checkpoints go
+both ways. What solo-learn does beyond that (its other methods, DALI, H5, UMAP, auto-resume,
+PoolFormer and Wide ResNet) is solo-learn's.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from mixbt_plugin.host.embedded.backbones import BACKBONES
+from mixbt_plugin.host.embedded.backbones import build_backbone as _build_backbone
+from mixbt_plugin.host.embedded.base import BaseMethod
+from mixbt_plugin.host.embedded.config import add_dataset, parse_linear_cfg, parse_pretrain_cfg
+from mixbt_plugin.host.embedded.datasets import (
+    prepare_evaluation_datasets,
+    prepare_pretrain_dataset,
+)
+from mixbt_plugin.host.embedded.knn import WeightedKNNClassifier
+from mixbt_plugin.host.embedded.linear import LinearModel
+from mixbt_plugin.host.embedded.transforms import (
+    FullTransformPipeline,
+    NCropAugmentation,
+    build_transform_pipeline,
+)
+
+METHODS: dict[str, type] = {"base": BaseMethod, "linear": LinearModel}
+build_backbone = partial(_build_backbone, BACKBONES)
+
+__all__ = [
+    "METHODS",
+    "BaseMethod",
+    "FullTransformPipeline",
+    "LinearModel",
+    "NCropAugmentation",
+    "WeightedKNNClassifier",
+    "add_dataset",
+    "build_backbone",
+    "build_transform_pipeline",
+    "parse_linear_cfg",
+    "parse_pretrain_cfg",
+    "prepare_evaluation_datasets",
+    "prepare_pretrain_dataset",
+]

@@ -1,0 +1,123 @@
+"""Linear evaluation and fine-tuning of a backbone, with solo-learn's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
+
+from mixbt_plugin.host.embedded.base import OptimizedModule, accuracy_at_k, weighted_mean
+from mixbt_plugin.host.embedded.config import add_shared_defaults, set_defaults
+
+
+class LinearModel(OptimizedModule):
+    """A linear classifier on a backbone, frozen and in evaluation mode unless ``cfg.finetune``.
+
+    Args:
+        backbone: images (N, 3, H, W) to features (N, F); has ``inplanes`` or ``num_features``.
+        cfg: a config in solo-learn's schema, as `parse_linear_cfg` leaves it.
+        loss_func: of logits and targets, cross-entropy by default.
+        mixup_func: mixes a training batch and its targets, as timm's ``Mixup``.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        cfg: DictConfig,
+        loss_func: Callable[..., Tensor] | None = None,
+        mixup_func: Callable[..., tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
+        super().__init__()
+        cfg = self.add_and_assert_specific_cfg(cfg)
+        self.backbone = backbone
+        features_dim = getattr(backbone, "inplanes", None) or backbone.num_features
+        self.classifier = nn.Linear(features_dim, cfg.data.num_classes)  # type: ignore[arg-type]
+        self.loss_func = loss_func or nn.CrossEntropyLoss()
+        self.mixup_func = mixup_func
+        self.read_optimization(cfg)
+        self.finetune: bool = cfg.finetune
+        self.backbone.requires_grad_(self.finetune)
+        self.validation_step_outputs: list[dict[str, Any]] = []
+
+    @staticmethod
+    def add_and_assert_specific_cfg(cfg: DictConfig) -> DictConfig:
+        """Adds the defaults of the keys that this class reads."""
+        add_shared_defaults(cfg)
+        set_defaults(cfg, {"finetune": False, "optimizer.layer_decay": 0.0})
+        if cfg.optimizer.layer_decay:
+            raise ValueError(
+                f"optimizer.layer_decay={cfg.optimizer.layer_decay}: needs solo-learn; without it "
+                "leave the key out."
+            )
+        return cfg
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule, as Lightning asks for them."""
+        groups: list[dict[str, Any]] = [
+            {"name": "classifier", "params": self.classifier.parameters()}
+        ]
+        if self.finetune:
+            groups.insert(0, {"name": "backbone", "params": self.backbone.parameters()})
+        optimizer = self.build_optimizer(groups)
+        if self.scheduler == "reduce":
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {
+                    "scheduler": ReduceLROnPlateau(optimizer),
+                    "monitor": "val_loss",
+                },
+            }
+        if self.scheduler == "exponential":
+            # solo-learn takes the factor from this key (solo/methods/linear.py:254).
+            return [optimizer], [ExponentialLR(optimizer, self.weight_decay)]
+        scheduler = self.build_scheduler(optimizer)
+        return optimizer if scheduler is None else ([optimizer], [scheduler])
+
+    def forward(self, X: Tensor) -> dict[str, Any]:  # noqa: N803
+        """Features (N, F) and logits (N, classes) of images (N, 3, H, W)."""
+        with torch.set_grad_enabled(self.finetune):
+            feats = self.backbone(self.to_layout(X))
+        return {"logits": self.classifier(feats), "feats": feats}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Loss of a batch of images and classes; a frozen backbone stays in evaluation mode."""
+        if not self.finetune:
+            self.backbone.eval()
+        images, targets = batch
+        if self.mixup_func is not None:
+            images, targets = self.mixup_func(images, targets)
+        logits = self(images)["logits"]
+        loss: Tensor = self.loss_func(logits, targets)
+        log = {"train_loss": loss}
+        if self.mixup_func is None:
+            log["train_acc1"] = accuracy_at_k(logits, targets, 1)
+            log["train_acc5"] = accuracy_at_k(logits, targets, 5)
+        self.log_dict(log, on_epoch=True, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Any]:
+        """Loss and accuracies of a batch of images and classes."""
+        images, targets = batch
+        logits = self(images)["logits"]
+        metrics = {
+            "batch_size": len(targets),
+            "val_loss": F.cross_entropy(logits, targets),
+            "val_acc1": accuracy_at_k(logits, targets, 1),
+            "val_acc5": accuracy_at_k(logits, targets, 5),
+        }
+        self.validation_step_outputs.append(metrics)
+        return metrics
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the accuracies over the validation set."""
+        outputs = self.validation_step_outputs
+        self.log_dict(
+            {key: weighted_mean(outputs, key) for key in ("val_loss", "val_acc1", "val_acc5")},
+            sync_dist=True,
+        )
+        outputs.clear()

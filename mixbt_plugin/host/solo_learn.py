@@ -1,0 +1,63 @@
+"""solo-learn's own classes and functions, under the names of the door.
+
+This is the only file that imports ``solo``.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from mixbt_plugin.host.detect import CHECKOUT_HINT, HostError
+from mixbt_plugin.host.embedded.backbones import build_backbone as _build_backbone
+
+try:
+    from solo.args import linear as _linear_args
+    from solo.args import pretrain as _pretrain_args
+    from solo.data.classification_dataloader import (
+        prepare_datasets as prepare_evaluation_datasets,
+    )
+    from solo.data.pretrain_dataloader import (
+        FullTransformPipeline,
+        NCropAugmentation,
+        build_transform_pipeline,
+    )
+    from solo.data.pretrain_dataloader import prepare_datasets as prepare_pretrain_dataset
+    from solo.methods import METHODS
+    from solo.methods.base import BaseMethod
+    from solo.methods.linear import LinearModel
+    from solo.utils.knn import WeightedKNNClassifier
+except ImportError as error:
+    raise HostError(
+        f"solo-learn was found but does not import ({error}). It needs "
+        '"setuptools<81" and "torchmetrics<0.12"; or set MIXBT_HOST=embedded to do without it. '
+        f"To use it: {CHECKOUT_HINT}."
+    ) from error
+
+parse_pretrain_cfg = _pretrain_args.parse_cfg
+parse_linear_cfg = _linear_args.parse_cfg
+build_backbone = partial(_build_backbone, BaseMethod._BACKBONES)
+
+
+def add_dataset(name: str, num_classes: int) -> None:
+    """Makes the config parsers accept a data set that solo-learn does not know."""
+    for args in (_pretrain_args, _linear_args):
+        args._N_CLASSES_PER_DATASET[name] = num_classes
+        if name not in args._SUPPORTED_DATASETS:
+            args._SUPPORTED_DATASETS.append(name)
+
+
+__all__ = [
+    "METHODS",
+    "BaseMethod",
+    "FullTransformPipeline",
+    "LinearModel",
+    "NCropAugmentation",
+    "WeightedKNNClassifier",
+    "add_dataset",
+    "build_backbone",
+    "build_transform_pipeline",
+    "parse_linear_cfg",
+    "parse_pretrain_cfg",
+    "prepare_evaluation_datasets",
+    "prepare_pretrain_dataset",
+]

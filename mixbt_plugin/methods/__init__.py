@@ -1,0 +1,16 @@
+"""The methods, as classes on the host's ``BaseMethod``, one file each."""
+
+from mixbt_plugin.methods.baselines import BarlowTwins, VICReg
+from mixbt_plugin.methods.hsic_ssl import HSICSSL
+from mixbt_plugin.methods.mixed_barlow_twins import MixedBarlowTwins
+from mixbt_plugin.methods.multiaug_barlow_twins import MultiAugBarlowTwins
+from mixbt_plugin.methods.multiaug_vicreg import MultiAugVICReg
+
+__all__ = [
+    "HSICSSL",
+    "BarlowTwins",
+    "MixedBarlowTwins",
+    "MultiAugBarlowTwins",
+    "MultiAugVICReg",
+    "VICReg",
+]

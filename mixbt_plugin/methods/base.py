@@ -1,0 +1,103 @@
+"""What the methods share: a projector on the host's base class, and checks of their settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from mixbt_plugin.host import BaseMethod
+from mixbt_plugin.methods.projector import build_projector
+from mixbt_plugin.methods.settings import ProjectorSettings, parse_settings
+
+
+class ProjectorMethod(BaseMethod):
+    """A backbone with a projector; subclasses add a loss in ``training_step``.
+
+    Attributes:
+        Settings: declares the keys of ``method_kwargs``.
+        min_views: fewest views that the loss takes.
+        max_views: most views that the loss takes, None for any number.
+        settings: the checked ``method_kwargs``.
+
+    Args:
+        cfg: a config in solo-learn's schema.
+    """
+
+    Settings: ClassVar[type[Any]] = ProjectorSettings
+    min_views: ClassVar[int] = 2
+    max_views: ClassVar[int | None] = 2
+    settings: Any
+
+    def __init__(self, cfg: DictConfig) -> None:
+        super().__init__(cfg)
+        self.settings = parse_settings(self.Settings, cfg.method_kwargs, cfg.method)
+        self.projector = build_projector(
+            self.features_dim,
+            self.settings.proj_hidden_dim,
+            self.settings.proj_output_dim,
+            num_layers=self.settings.proj_num_layers,
+            hidden_bias=self.settings.proj_hidden_bias,
+            output_bias=self.settings.proj_output_bias,
+        )
+
+    @classmethod
+    def add_and_assert_specific_cfg(cls, cfg: DictConfig) -> DictConfig:  # type: ignore[override]
+        """Checks ``method_kwargs`` and the number of views, and fills in defaults.
+
+        Raises:
+            ValueError: names the key, the value and what would be right.
+        """
+        cfg = super().add_and_assert_specific_cfg(cfg)
+        settings = parse_settings(cls.Settings, cfg.method_kwargs, cfg.method)
+        cfg.method_kwargs = OmegaConf.create(asdict(settings))
+        cls._check_views(cfg)
+        return cfg
+
+    @classmethod
+    def _check_views(cls, cfg: DictConfig) -> None:
+        large, small = cfg.data.num_large_crops, cfg.data.num_small_crops
+        views = large + small
+        found = f"augmentations: {views} view(s) found ({large} large, {small} small crops); "
+        if cls.max_views is not None and (small or views > cls.max_views):
+            raise ValueError(
+                f"{found}{cfg.method} takes {cls.max_views} of one crop_size. For more use "
+                "multiaug_barlow_twins or multiaug_vicreg."
+            )
+        if views < cls.min_views:
+            raise ValueError(
+                f"{found}{cfg.method} needs at least {cls.min_views}: raise num_crops or add a "
+                "pipeline."
+            )
+
+    @property
+    def learnable_params(self) -> list[dict[str, Any]]:
+        """The host's parameter groups and the projector's."""
+        groups: list[dict[str, Any]] = super().learnable_params
+        return [*groups, {"name": "projector", "params": self.projector.parameters()}]
+
+    def project(self, feats: Tensor) -> Tensor:
+        """Embeddings (N, D) of features (N, F)."""
+        z: Tensor = self.projector(feats)
+        return F.normalize(z, dim=-1) if self.settings.normalize_output else z
+
+    def forward(self, X: Tensor) -> dict[str, Any]:  # noqa: N803
+        """The host's outputs for images (N, 3, H, W), and the embeddings ``z``, (N, D)."""
+        out: dict[str, Any] = super().forward(X)
+        return {**out, "z": self.project(out["feats"])}
+
+    def multicrop_forward(self, X: Tensor) -> dict[str, Any]:  # noqa: N803
+        """Features and embeddings of images that neither classifier nor kNN shall see."""
+        out: dict[str, Any] = super().multicrop_forward(X)
+        return {**out, "z": self.project(out["feats"])}
+
+    def log_terms(self, terms: dict[str, Tensor | float]) -> None:
+        """Logs terms of the loss, each as ``train_<name>``."""
+        self.log_dict(
+            {f"train_{name}": value for name, value in terms.items()},
+            on_epoch=True,
+            sync_dist=True,
+        )

@@ -1,0 +1,95 @@
+"""solo-learn's Barlow Twins and VICReg, for hosts that do not bring them.
+
+They take solo-learn's keys and no others, so that a config means the same on both hosts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from mixbt_plugin.losses import barlow_twins_loss, multiview_vicreg_loss
+from mixbt_plugin.methods.base import ProjectorMethod
+from mixbt_plugin.methods.settings import setting
+
+
+@dataclass
+class SoloLearnProjectorSettings:
+    """Keys of solo-learn's projector: three layers, with biases."""
+
+    proj_hidden_dim: int = setting(
+        help="width of the hidden layers", source="required, as in solo-learn", low=1
+    )
+    proj_output_dim: int = setting(
+        help="dimension D of the embeddings", source="required, as in solo-learn", low=1
+    )
+    proj_num_layers: ClassVar[int] = 3
+    proj_hidden_bias: ClassVar[bool] = True
+    proj_output_bias: ClassVar[bool] = True
+    normalize_output: ClassVar[bool] = False
+
+
+@dataclass
+class SoloLearnBarlowTwinsSettings(SoloLearnProjectorSettings):
+    """Keys of ``method_kwargs`` for ``barlow_twins``."""
+
+    lamb: float = setting(
+        0.0051, help="weight of the off-diagonal term", source="solo-learn", low=0
+    )
+    scale_loss: float = setting(
+        0.024, help="factor of the whole loss", source="solo-learn", above=0
+    )
+
+
+@dataclass
+class SoloLearnVICRegSettings(SoloLearnProjectorSettings):
+    """Keys of ``method_kwargs`` for ``vicreg``."""
+
+    sim_loss_weight: float = setting(
+        25.0, help="weight of the invariance term", source="solo-learn", low=0
+    )
+    var_loss_weight: float = setting(
+        25.0, help="weight of the variance term", source="solo-learn", low=0
+    )
+    cov_loss_weight: float = setting(
+        1.0, help="weight of the covariance term", source="solo-learn", low=0
+    )
+
+
+class BarlowTwins(ProjectorMethod):
+    """Barlow Twins (arXiv 2103.03230) as in solo/methods/barlow_twins.py."""
+
+    Settings = SoloLearnBarlowTwinsSettings
+    settings: SoloLearnBarlowTwinsSettings
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The method's loss plus the online classifier's."""
+        out = super().training_step(batch, batch_idx)
+        z_a, z_b = out["z"]
+        terms = barlow_twins_loss(
+            z_a, z_b, lamb=self.settings.lamb, scale_loss=self.settings.scale_loss, ddp="legacy"
+        )
+        self.log_terms({"barlow_loss": terms.loss})
+        return terms.loss + out["loss"]
+
+
+class VICReg(ProjectorMethod):
+    """VICReg (arXiv 2105.04906) as in solo/methods/vicreg.py."""
+
+    Settings = SoloLearnVICRegSettings
+    settings: SoloLearnVICRegSettings
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The method's loss plus the online classifier's."""
+        out = super().training_step(batch, batch_idx)
+        terms = multiview_vicreg_loss(
+            out["z"],
+            sim_loss_weight=self.settings.sim_loss_weight,
+            var_loss_weight=self.settings.var_loss_weight,
+            cov_loss_weight=self.settings.cov_loss_weight,
+            ddp="legacy",
+        )
+        self.log_terms({"vicreg_loss": terms.loss})
+        return terms.loss + out["loss"]

@@ -1,0 +1,58 @@
+"""HSIC-SSL (arXiv 2104.13712)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mixbt_plugin.losses import hsic_ssl_loss
+from mixbt_plugin.methods.base import ProjectorMethod
+from mixbt_plugin.methods.settings import BarlowTwinsSettings, setting
+
+
+@dataclass
+class HSICSSLSettings(BarlowTwinsSettings):
+    """Keys of ``method_kwargs`` for ``hsic_ssl``."""
+
+    lamb: float | None = setting(
+        None,
+        help="weight of the off-diagonal term; 1 / proj_output_dim when null",
+        source="Barlow-Twins-HSIC README",
+        low=0,
+    )
+    scale_loss: float = setting(
+        1.0, help="factor of the whole loss", source="Barlow-Twins-HSIC", above=0
+    )
+
+
+class HSICSSL(ProjectorMethod):
+    """Barlow Twins whose off-diagonal entries are drawn to -1."""
+
+    Settings = HSICSSLSettings
+    settings: HSICSSLSettings
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The method's loss plus the online classifier's."""
+        out = super().training_step(batch, batch_idx)
+        z_a, z_b = out["z"]
+        settings = self.settings
+        terms = hsic_ssl_loss(
+            z_a,
+            z_b,
+            lamb=1 / settings.proj_output_dim if settings.lamb is None else settings.lamb,
+            scale_loss=settings.scale_loss,
+            unbiased=settings.unbiased,
+            eps=settings.eps,
+            impl=settings.impl,  # type: ignore[arg-type]
+            ddp=settings.ddp,  # type: ignore[arg-type]
+        )
+        self.log_terms(
+            {
+                "hsic_ssl_loss": terms.loss,
+                "on_diag": terms.on_diag,
+                "off_diag": terms.off_diag,
+            }
+        )
+        return terms.loss + out["loss"]

@@ -1,0 +1,62 @@
+"""Multi-augmentation Barlow Twins (arXiv 2312.10725)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mixbt_plugin.losses import multiview_barlow_twins_loss
+from mixbt_plugin.methods.base import ProjectorMethod
+from mixbt_plugin.methods.settings import BarlowTwinsSettings, setting
+
+
+@dataclass
+class MultiAugBarlowTwinsSettings(BarlowTwinsSettings):
+    """Keys of ``method_kwargs`` for ``multiaug_barlow_twins``."""
+
+    pairing: str = setting(
+        "all",
+        help="all: mean over all pairs of views, with two views solo-learn's Barlow Twins; mean: "
+        "each view against the mean view, as fastssl does for more than two",
+        source="solo-learn at two views",
+        choices=("all", "mean"),
+    )
+    pooled: bool = setting(
+        False,
+        help="standardise all views together (fastssl: True)",
+        source="solo-learn",
+    )
+
+
+class MultiAugBarlowTwins(ProjectorMethod):
+    """Barlow Twins over any number of views, of any sizes, large or small crops alike."""
+
+    Settings = MultiAugBarlowTwinsSettings
+    settings: MultiAugBarlowTwinsSettings
+    max_views = None
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The method's loss plus the online classifier's."""
+        out = super().training_step(batch, batch_idx)
+        settings = self.settings
+        terms = multiview_barlow_twins_loss(
+            out["z"],
+            lamb=settings.lamb,
+            scale_loss=settings.scale_loss,
+            pairing=settings.pairing,  # type: ignore[arg-type]
+            pooled=settings.pooled,
+            unbiased=settings.unbiased,
+            eps=settings.eps,
+            impl=settings.impl,  # type: ignore[arg-type]
+            ddp=settings.ddp,  # type: ignore[arg-type]
+        )
+        self.log_terms(
+            {
+                "multiaug_barlow_loss": terms.loss,
+                "on_diag": terms.on_diag,
+                "off_diag": terms.off_diag,
+            }
+        )
+        return terms.loss + out["loss"]

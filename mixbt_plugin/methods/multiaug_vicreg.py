@@ -1,0 +1,75 @@
+"""Multi-augmentation VICReg (arXiv 2312.10725)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mixbt_plugin.losses import multiview_vicreg_loss
+from mixbt_plugin.methods.base import ProjectorMethod
+from mixbt_plugin.methods.settings import LossSettings, ProjectorSettings, setting
+
+
+@dataclass
+class VICRegSettings(LossSettings, ProjectorSettings):
+    """Keys of VICReg's loss."""
+
+    sim_loss_weight: float = setting(
+        25.0, help="weight of the invariance term", source="solo-learn", low=0
+    )
+    var_loss_weight: float = setting(
+        25.0, help="weight of the variance term", source="solo-learn", low=0
+    )
+    cov_loss_weight: float = setting(
+        1.0, help="weight of the covariance term", source="solo-learn", low=0
+    )
+    eps: float = setting(
+        1e-4, help="added to the variances (fastssl: 0)", source="solo-learn", low=0
+    )
+
+
+@dataclass
+class MultiAugVICRegSettings(VICRegSettings):
+    """Keys of ``method_kwargs`` for ``multiaug_vicreg``."""
+
+    pairing: str = setting(
+        "all",
+        help="all: mean over all pairs of views; mean: each view against the mean of the others, "
+        "as fastssl; with two views both are solo-learn's VICReg",
+        source="solo-learn at two views",
+        choices=("all", "mean"),
+    )
+
+
+class MultiAugVICReg(ProjectorMethod):
+    """VICReg over any number of views, of any sizes, large or small crops alike."""
+
+    Settings = MultiAugVICRegSettings
+    settings: MultiAugVICRegSettings
+    max_views = None
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The method's loss plus the online classifier's."""
+        out = super().training_step(batch, batch_idx)
+        settings = self.settings
+        terms = multiview_vicreg_loss(
+            out["z"],
+            sim_loss_weight=settings.sim_loss_weight,
+            var_loss_weight=settings.var_loss_weight,
+            cov_loss_weight=settings.cov_loss_weight,
+            pairing=settings.pairing,  # type: ignore[arg-type]
+            eps=settings.eps,
+            impl=settings.impl,  # type: ignore[arg-type]
+            ddp=settings.ddp,  # type: ignore[arg-type]
+        )
+        self.log_terms(
+            {
+                "multiaug_vicreg_loss": terms.loss,
+                "sim_loss": terms.sim,
+                "var_loss": terms.var,
+                "cov_loss": terms.cov,
+            }
+        )
+        return terms.loss + out["loss"]

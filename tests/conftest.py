@@ -1,0 +1,49 @@
+"""Says which host ran, and skips what needs solo-learn where it is not there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from mixbt_plugin.host.detect import detect
+
+os.environ.setdefault("WANDB_MODE", "disabled")
+HOST = detect()
+
+
+def pytest_report_header() -> str:
+    return f"host: {HOST}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(f"host of this run: {HOST}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not HOST.is_embedded:
+        return
+    skip = pytest.mark.skip(reason="needs a solo-learn checkout (SOLO_LEARN_PATH)")
+    for item in items:
+        if item.get_closest_marker("solo_learn"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The solo-learn checkout."""
+    assert HOST.path is not None
+    return HOST.path.parent
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a command writes lands in the test's own folder."""
+    root = str(Path(__file__).parents[1])
+    present = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, *present])))
+    monkeypatch.chdir(tmp_path)
+    if root not in sys.path:
+        sys.path.insert(0, root)
