@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 
 NUM_CLASSES = 7
 GENTLE = {
-    "name": "adam",
+    "name": "sgd",
     "batch_size": 32,
-    "lr": 1e-4,
-    "classifier_lr": 1e-4,
+    "lr": 1e-3,
+    "classifier_lr": 1e-3,
     "weight_decay": 1e-4,
     "kwargs": {},
 }

@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def _report_host(problems: list[str]) -> None:
-    from mixbt_plugin.host.detect import HostError, detect
+    from mixbt_plugin.host import HostError, detect
 
     try:
         host = detect()

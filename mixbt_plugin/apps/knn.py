@@ -28,7 +28,7 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
     Args:
         cfg: ``pretrained_checkpoint``, ``k``, ``temperature`` (cosine only),
             ``distance_function``, ``feature_type``, ``batch_size``, ``num_workers``,
-            ``accelerator``, and ``data`` whose keys replace those of pre-training.
+            ``accelerator``, and ``data``, whose keys replace those of pre-training unless null.
 
     Returns:
         A row for each combination: its settings, ``acc1`` and ``acc5`` in percent.
@@ -47,7 +47,8 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
     if any(t <= 0 for t in cfg.temperature):
         raise ValueError(f"temperature={list(cfg.temperature)}: expected numbers above 0.")
     model, pretrain_cfg = load_method(cfg.pretrained_checkpoint)
-    pretrain_cfg.data = OmegaConf.merge(pretrain_cfg.data, cfg.data)
+    given = {key: value for key, value in cfg.data.items() if value is not None}
+    pretrain_cfg.data = OmegaConf.merge(pretrain_cfg.data, given)
     features = extract_features(
         model,
         pretrain_cfg,

@@ -2,18 +2,17 @@
 
 Everything that the plugin needs of its host goes through the names below. They are solo-learn's
 own where a usable checkout is importable, and those of the embedded stand-in where it is not; see
-`mixbt_plugin.host.detect`.
+`mixbt_plugin.host.detect`. The host is imported when the first of them is asked for.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from mixbt_plugin.host.detect import Host, HostError, detect
 
-HOST: Host = detect()
-
-if TYPE_CHECKING or HOST.is_embedded:
+if TYPE_CHECKING:
     from mixbt_plugin.host.embedded import (
         METHODS,
         BaseMethod,
@@ -29,22 +28,8 @@ if TYPE_CHECKING or HOST.is_embedded:
         prepare_evaluation_datasets,
         prepare_pretrain_dataset,
     )
-else:
-    from mixbt_plugin.host.solo_learn import (
-        METHODS,
-        BaseMethod,
-        FullTransformPipeline,
-        LinearModel,
-        NCropAugmentation,
-        WeightedKNNClassifier,
-        add_dataset,
-        build_backbone,
-        build_transform_pipeline,
-        parse_linear_cfg,
-        parse_pretrain_cfg,
-        prepare_evaluation_datasets,
-        prepare_pretrain_dataset,
-    )
+
+    HOST: Host
 
 __all__ = [
     "HOST",
@@ -59,8 +44,19 @@ __all__ = [
     "add_dataset",
     "build_backbone",
     "build_transform_pipeline",
+    "detect",
     "parse_linear_cfg",
     "parse_pretrain_cfg",
     "prepare_evaluation_datasets",
     "prepare_pretrain_dataset",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    host = globals().setdefault("HOST", detect())
+    if name == "HOST":
+        return host
+    module = "embedded" if host.is_embedded else "solo_learn"
+    return getattr(import_module(f"{__name__}.{module}"), name)

@@ -90,7 +90,7 @@ def test_groups_and_parameter_names_are_solo_learns(method: str) -> None:
 PRECISIONS = pytest.mark.parametrize(
     "precision,tolerance,overrides",
     [("64-true", 1e-10, {}), ("32-true", 1e-5, {"optimizer": GENTLE})],
-    ids=["float64-lars", "float32-adam"],
+    ids=["float64-lars", "float32-sgd"],
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import timm
+import timm.models
 import torchvision
 from omegaconf import DictConfig
 from torch import nn
@@ -19,7 +19,9 @@ def _resnet(constructor: Callable[..., nn.Module], method: str | None, **kwargs:
 
 
 def _from_timm(name: str, method: str | None, **kwargs: Any) -> nn.Module:
-    return timm.create_model(name, num_classes=0, **kwargs)
+    # Not by timm.create_model: where solo-learn was imported, its constructors replace timm's.
+    backbone: nn.Module = getattr(timm.models, name)(num_classes=0, **kwargs)
+    return backbone
 
 
 def _solo_learns_own(method: str | None, **kwargs: Any) -> nn.Module:

@@ -1,0 +1,248 @@
+"""The commands, in processes of their own, on real images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixbt_plugin.host import HOST
+from tests.images import CLASSES, image_folder
+
+SMALL = [
+    "optimizer.batch_size=64",
+    "max_epochs=2",
+    "+limit_train_batches=2",
+    "+limit_val_batches=2",
+    "backbone.kwargs.width=8",
+    "data.num_workers=0",
+    "precision=32",
+    "checkpoint.dir=models",
+]
+
+
+def run(command: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", f"mixbt_plugin.apps.{command}", *arguments],
+        capture_output=True,
+        text=True,
+    )
+    assert not check or done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def pretrain(name: str, *arguments: str, data: str = "mnist5k") -> Path:
+    run(
+        "pretrain",
+        *("--config-path", f"pretrain/{data}", "--config-name", name),
+        *(word.replace("backbone.kwargs", "+backbone.kwargs") for word in SMALL),
+        *arguments,
+    )
+    (checkpoint,) = Path("models").rglob("*-ep1.ckpt")
+    return checkpoint
+
+
+def test_pretrain_then_knn_then_linear_then_finetune() -> None:
+    checkpoint = pretrain("mixbt")
+    folder = checkpoint.parent
+    config = json.loads((folder / "args.json").read_text())
+    assert config["method"] == "mixbt"
+    assert config["method_kwargs"]["lamb_reg"] == 4.0
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert any(row["train_mixbt_loss_epoch"] for row in rows)
+    assert any(row["val_knn_acc1"] for row in rows)
+    assert [path.name for path in folder.glob("*.ckpt")] == [checkpoint.name]
+
+    printed = run(
+        "knn", f"pretrained_checkpoint={checkpoint}", "k=[5]", "temperature=[0.1]"
+    ).stdout
+    assert "kNN, offline, last checkpoint, validation split" in printed
+    table = list(csv.DictReader((folder / "knn.csv").open()))
+    assert [(row["features"], row["distance"]) for row in table] == [
+        ("backbone", "cosine"),
+        ("backbone", "euclidean"),
+        ("projector", "cosine"),
+        ("projector", "euclidean"),
+    ]
+    assert all(10 < float(row["acc1"]) <= float(row["acc5"]) <= 100 for row in table)
+
+    words = [word.replace("backbone.kwargs", "+backbone.kwargs") for word in SMALL]
+    for extra, label in (([], "linear"), (["finetune=true", "data.fraction=0.1"], "fine-tuned")):
+        printed = run(
+            "linear",
+            *("--config-path", "linear", "--config-name", "mnist5k"),
+            f"pretrained_feature_extractor={checkpoint}",
+            *words,
+            *extra,
+        ).stdout
+        assert f"{label}, offline, last epoch, validation split: acc@1" in printed
+    tuned, frozen = (
+        torch.load(max(Path("models/linear", version).glob("*.ckpt")), weights_only=True)
+        for version in ("version_1", "version_0")
+    )
+    pretrained = torch.load(checkpoint, weights_only=True)["state_dict"]
+    key = "backbone.stem.0.weight"
+    assert torch.equal(frozen["state_dict"][key], pretrained[key])
+    assert not torch.equal(tuned["state_dict"][key], pretrained[key])
+
+
+def test_resumed_training_goes_on_where_it_stopped() -> None:
+    checkpoint = pretrain("mixbt", "checkpoint.keep_prev=true")
+    earlier = next(checkpoint.parent.glob("*-ep0.ckpt"))
+    run(
+        "pretrain",
+        *("--config-path", "pretrain/mnist5k", "--config-name", "mixbt"),
+        *(word.replace("backbone.kwargs", "+backbone.kwargs") for word in SMALL),
+        f"resume_from_checkpoint={earlier}",
+        "checkpoint.dir=resumed",
+    )
+    (resumed,) = Path("resumed").rglob("*.ckpt")
+    state = torch.load(resumed, weights_only=True)
+    assert resumed.name.endswith("-ep1.ckpt")
+    assert state["global_step"] == 4
+
+
+@pytest.mark.parametrize("data", ["mnist5k", "photo_patches"])
+def test_four_views(data: str) -> None:
+    state = torch.load(pretrain("multiaug_barlow_twins", data=data), weights_only=True)
+    assert state["global_step"] == 4
+
+
+def test_colour_patches_and_tensorboard() -> None:
+    checkpoint = pretrain(
+        "multiaug_vicreg",
+        "data.color=true",
+        "tensorboard.enabled=true",
+        "+accumulate_grad_batches=2",
+        data="photo_patches",
+    )
+    assert list(checkpoint.parent.glob("events.out.tfevents.*"))
+    assert json.loads((checkpoint.parent / "args.json").read_text())["data"]["color"] is True
+
+
+def test_custom_folder_with_and_without_labels(tmp_path: Path) -> None:
+    images = image_folder(tmp_path / "images", per_class=16)
+    custom = [
+        "data.dataset=custom",
+        f"data.train_path={images / 'train'}",
+        f"data.val_path={images / 'val'}",
+        "optimizer.batch_size=16",
+    ]
+    common = [
+        *("--config-path", "pretrain/cifar", "--config-name", "mixbt"),
+        *("max_epochs=1", "data.num_workers=0", "precision=32", "devices='auto'"),
+        *("backbone.name=narrow_resnet10", "+backbone.kwargs.width=8"),
+    ]
+    run("pretrain", *common, *custom, "checkpoint.dir=models")
+    (checkpoint,) = Path("models").rglob("*.ckpt")
+    config = json.loads((checkpoint.parent / "args.json").read_text())
+    assert config["data"]["num_classes"] == CLASSES
+    assert config["devices"] == [0]
+
+    flat = images / "train" / "class0"
+    run(
+        "pretrain",
+        *common,
+        *custom[:1],
+        f"data.train_path={flat}",
+        "data.val_path=null",
+        "+data.no_labels=true",
+        "optimizer.batch_size=4",
+        "data.fraction=0.5",
+        "checkpoint.dir=unlabelled",
+    )
+    (checkpoint,) = Path("unlabelled").rglob("*.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 2
+
+
+def test_without_a_config_the_shipped_ones_are_listed() -> None:
+    done = run("pretrain", check=False)
+    assert done.returncode != 0
+    assert "--config-path pretrain/mnist5k --config-name mixbt" in done.stderr
+    assert "augmentations" not in done.stderr
+
+
+def test_unknown_config_folder() -> None:
+    done = run("pretrain", "--config-path", "pretrain/mnist6k", "--config-name", "x", check=False)
+    assert "--config-path pretrain/mnist6k: no such folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "overrides,message",
+    [
+        (["method=mixbtt"], "method='mixbtt' is not known: did you mean 'mixbt'?"),
+        (["+method_kwargs.lambda=1"], "method_kwargs.lambda is not a key of mixbt: did you mean la"),
+        (["devices=0"], "devices=0: expected a positive number"),
+        (["optimizer.batch_size=5000"], "optimizer.batch_size=5000: the training set has only 4000"),
+        (["data.dataset=custom", "+data.train_path=/nowhere"], "nowhere"),
+        (["+data.format=dali"], "data.format='dali': solo-learn's own main_pretrain.py"),
+        (["data.fraction=1.5"], "data.fraction=1.5: expected a share in (0, 1)"),
+    ],
+)
+def test_refusals_come_before_training(overrides: list[str], message: str) -> None:
+    done = run(
+        "pretrain",
+        *("--config-path", "pretrain/mnist5k", "--config-name", "mixbt"),
+        *overrides,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not Path("trained_models").exists()
+
+
+def test_knn_and_linear_refuse_what_is_no_checkpoint(tmp_path: Path) -> None:
+    assert "pretrained_checkpoint is missing" in run("knn", check=False).stderr
+    done = run("knn", "pretrained_checkpoint=nothing.ckpt", check=False)
+    assert "nothing.ckpt: no such file" in done.stderr
+    linear = ["--config-path", "linear", "--config-name", "mnist5k"]
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    done = run("linear", *linear, "pretrained_feature_extractor=text.ckpt", check=False)
+    assert "text.ckpt: not a checkpoint that can be read" in done.stderr
+    torch.save({"state_dict": {"backbone.x": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    done = run("linear", *linear, "pretrained_feature_extractor=other.ckpt", check=False)
+    assert "holds another backbone than backbone.name says" in done.stderr
+
+
+@pytest.mark.solo_learn
+@pytest.mark.parametrize("written_by", ["embedded", "solo-learn"])
+def test_a_checkpoint_of_either_host_loads_in_the_other(
+    written_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_by = {"embedded": "solo-learn", "solo-learn": "embedded"}[written_by]
+    monkeypatch.setenv("MIXBT_HOST", written_by)
+    checkpoint = pretrain("mixbt", "checkpoint.keep_prev=true")
+    earlier = next(checkpoint.parent.glob("*-ep0.ckpt"))
+    knn = ["knn", f"pretrained_checkpoint={checkpoint}", "k=[5]", "feature_type=[backbone]"]
+    expected = run(*knn).stdout
+    monkeypatch.setenv("MIXBT_HOST", read_by)
+    found = run(*knn).stdout
+    assert [line.split()[:5] for line in found.splitlines()[2:4]] == [
+        line.split()[:5] for line in expected.splitlines()[2:4]
+    ]
+    done = run(
+        "pretrain",
+        *("--config-path", "pretrain/mnist5k", "--config-name", "mixbt"),
+        *(word.replace("backbone.kwargs", "+backbone.kwargs") for word in SMALL),
+        f"resume_from_checkpoint={earlier}",
+        "checkpoint.dir=resumed",
+    )
+    assert f"host      {read_by}" in done.stdout
+    (resumed,) = Path("resumed").rglob("*.ckpt")
+    assert torch.load(resumed, weights_only=True)["global_step"] == 4
+
+
+def test_the_command_says_its_host() -> None:
+    done = run(
+        "pretrain",
+        *("--config-path", "pretrain/mnist5k", "--config-name", "hsic_ssl"),
+        *(word.replace("backbone.kwargs", "+backbone.kwargs") for word in SMALL),
+        "max_epochs=1",
+    )
+    assert f"host      {HOST}" in done.stdout
+    assert "lr 0.001 in effect" in done.stdout
