@@ -16,6 +16,7 @@ class BuildWithConfigs(build_py):
     """Puts the top-level folder ``configs`` into the package, where a wheel can carry it."""
 
     def run(self) -> None:
+        """Builds, then copies the configs."""
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib) / "mixbt_plugin" / "configs"

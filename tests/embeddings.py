@@ -43,7 +43,7 @@ def reversed_rows(n: int) -> Tensor:
     return torch.arange(n - 1, -1, -1)
 
 
-def _mixed(target: str) -> LossOfViews:
+def _mixed(target: Any) -> LossOfViews:
     def loss(views: Sequence[Tensor], **kwargs: Any) -> Any:
         perm = kwargs.pop("perm", reversed_rows(views[0].size(0)))
         mix = kwargs.pop("mix", 0.3)

@@ -60,5 +60,7 @@ def load_config(checkpoint: str | Path) -> DictConfig:
     config = checkpoint.parent / CONFIG_FILE
     for path in (checkpoint, config):
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; {CONFIG_FILE} lies beside a checkpoint.")
+            raise FileNotFoundError(
+                f"{path}: no such file; {CONFIG_FILE} lies beside a checkpoint."
+            )
     return OmegaConf.create(json.loads(config.read_text()))

@@ -92,9 +92,7 @@ def _evaluate(model: Any, run_cfg: DictConfig, cfg: DictConfig) -> Row:
     knn, _ = knn_accuracy(features, "backbone", k=cfg.knn.k, T=cfg.knn.temperature)
     train, train_targets, test, test_targets = _scaled(features)
     few = [
-        _logistic_regression(
-            train[chosen], train_targets[chosen], test, test_targets
-        )
+        _logistic_regression(train[chosen], train_targets[chosen], test, test_targets)
         for chosen in (
             _few_labels(train_targets, cfg.labels_per_class, draw) for draw in range(DRAWS)
         )

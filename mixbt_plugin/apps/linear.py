@@ -41,7 +41,9 @@ def linear(cfg: DictConfig) -> Path:
     given: Any = OmegaConf.select(cfg, "data.augmentations", default={})
     cfg = parse_linear_cfg(cfg)
     if cfg.auto_augment:
-        raise ValueError("auto_augment: solo-learn's own main_linear.py does it; leave it out here.")
+        raise ValueError(
+            "auto_augment: solo-learn's own main_linear.py does it; leave it out here."
+        )
     seed_everything(cfg.seed, workers=True)
 
     backbone, _ = build_backbone(cfg, cfg.pretrain_method)
@@ -77,7 +79,7 @@ def linear(cfg: DictConfig) -> Path:
 def _loss_and_mixup(cfg: DictConfig) -> tuple[Any, Any]:
     if cfg.mixup > 0 or cfg.cutmix > 0:
         from timm.data.mixup import Mixup
-        from timm.loss import SoftTargetCrossEntropy
+        from timm.loss.cross_entropy import SoftTargetCrossEntropy
 
         mixup = Mixup(
             mixup_alpha=cfg.mixup,

@@ -124,8 +124,7 @@ def load_photo_patches(split: Split, color: bool = False) -> LabelledImages:
         tops = generator.integers(part.shape[0] - PATCH_SIZE + 1, size=count)
         lefts = generator.integers(part.shape[1] - PATCH_SIZE + 1, size=count)
         images += [
-            part[top : top + PATCH_SIZE, left : left + PATCH_SIZE]
-            for top, left in zip(tops, lefts)
+            part[top : top + PATCH_SIZE, left : left + PATCH_SIZE] for top, left in zip(tops, lefts)
         ]
         targets += [label] * count
     return LabelledImages(np.stack(images), np.array(targets, dtype=np.int64))

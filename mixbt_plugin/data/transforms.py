@@ -100,4 +100,4 @@ def _pair(size: Size) -> tuple[int, int]:
     if isinstance(size, (list, tuple, ListConfig)):
         height, width = size if len(size) == 2 else (size[0], size[0])
         return int(height), int(width)
-    return int(size), int(size)  # type: ignore[call-overload]
+    return int(size), int(size)  # type: ignore[arg-type]

@@ -85,9 +85,7 @@ class Energy:
             grams = torch.stack([self._gram(view) for view in views])
             pairs = (grams.sum(dim=0).square().sum() - grams.square().sum()) / 2
             return total(pairs, self.ddp) / n**2
-        return torch.stack(
-            [self(u, v) for i, u in enumerate(views) for v in views[i + 1 :]]
-        ).sum()
+        return torch.stack([self(u, v) for i, u in enumerate(views) for v in views[i + 1 :]]).sum()
 
     def uses_gram(self, z: Tensor) -> bool:
         """Whether the N x N side is taken for batches of the shape of ``z``, (N, D)."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
@@ -30,7 +31,7 @@ def _device_type(values: tuple[Any, ...]) -> str:
     return "cpu"
 
 
-def full_precision(function: Callable[..., Result]) -> Callable[..., Result]:
+def full_precision(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Runs a function of embeddings in float32 (float64 stays float64), autocast switched off.
 
     The energy subtracts numbers that nearly cancel: under bf16 or fp16 autocast its gradient is
@@ -44,7 +45,7 @@ def full_precision(function: Callable[..., Result]) -> Callable[..., Result]:
     """
 
     @wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Result:
+    def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         with torch.autocast(_device_type(args), enabled=False):
             return function(*map(_widen, args), **kwargs)
 

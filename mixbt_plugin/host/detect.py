@@ -70,7 +70,9 @@ def detect() -> Host:
     folder = _solo_learn_folder()
     if folder is None:
         if wanted:
-            raise HostError(f"{HOST_VARIABLE}=solo-learn, but it is not importable: {CHECKOUT_HINT}.")
+            raise HostError(
+                f"{HOST_VARIABLE}=solo-learn, but it is not importable: {CHECKOUT_HINT}."
+            )
         return embedded
     version = _solo_learn_version(folder)
     if not (folder / "args" / "pretrain.py").exists():

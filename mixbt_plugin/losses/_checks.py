@@ -49,7 +49,7 @@ def check_batches(batches: Mapping[str, Any]) -> None:
 
 
 def check_views(views: Sequence[Tensor]) -> None:
-    """`check_batches` for a sequence of at least two views, named ``views[0]``, ``views[1]``, …"""
+    """`check_batches` for a sequence of at least two views, named ``views[0]`` and so on."""
     if isinstance(views, Tensor):
         raise TypeError("views: expected a sequence of tensors (N, D), got one tensor.")
     if len(views) < 2:
@@ -87,7 +87,7 @@ def check_mix(mix: float | Tensor, n: int) -> None:
         low, high = float(mix.min()), float(mix.max())
     else:
         low = high = float(mix)
-    if not (0.0 <= low and high <= 1.0):
+    if not (low >= 0.0 and high <= 1.0):
         raise ValueError(f"mix: expected values in [0, 1], got {low if low < 0 else high}.")
 
 
@@ -122,9 +122,7 @@ class FiniteCheck:
                 raise FloatingPointError(f"{function} is {loss.item()}: {_diagnosis(batches)}")
             return
         self._raise_for_arrived()
-        flags = torch.stack(
-            [torch.isfinite(x.detach().sum()) for x in (loss, *batches.values())]
-        )
+        flags = torch.stack([torch.isfinite(x.detach().sum()) for x in (loss, *batches.values())])
         arrived = torch.Event(device=loss.device)
         on_host = torch.empty(flags.shape, dtype=torch.bool, pin_memory=True)
         on_host.copy_(flags, non_blocking=True)
@@ -152,8 +150,7 @@ def _diagnosis(batches: Mapping[str, Tensor]) -> str:
         if len(bad):
             row, column = bad[0].tolist()
             found.append(
-                f"{name} holds {len(bad)} NaN or infinite value(s), the first at "
-                f"[{row}, {column}]"
+                f"{name} holds {len(bad)} NaN or infinite value(s), the first at [{row}, {column}]"
             )
     return "; ".join(found) or "its inputs are finite, so it overflowed or a variance is 0."
 

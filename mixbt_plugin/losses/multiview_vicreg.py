@@ -100,9 +100,7 @@ def multiview_vicreg_loss(
     var = per_side * torch.stack([var for var, _ in regularities]).sum()
     cov = per_side * torch.stack([cov for _, cov in regularities]).sum()
     loss = sim_loss_weight * sim + var_loss_weight * var + cov_loss_weight * cov
-    check_finite(
-        "multiview_vicreg_loss", loss, {f"views[{i}]": z for i, z in enumerate(views)}
-    )
+    check_finite("multiview_vicreg_loss", loss, {f"views[{i}]": z for i, z in enumerate(views)})
     return VICRegLoss(loss, sim, var, cov)
 
 

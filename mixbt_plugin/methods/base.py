@@ -45,7 +45,7 @@ class ProjectorMethod(BaseMethod):
         )
 
     @classmethod
-    def add_and_assert_specific_cfg(cls, cfg: DictConfig) -> DictConfig:  # type: ignore[override]
+    def add_and_assert_specific_cfg(cls, cfg: DictConfig) -> DictConfig:
         """Checks ``method_kwargs`` and the number of views, and fills in defaults.
 
         Raises:

@@ -16,7 +16,7 @@ from mixbt_plugin.methods.settings import BarlowTwinsSettings, setting
 class HSICSSLSettings(BarlowTwinsSettings):
     """Keys of ``method_kwargs`` for ``hsic_ssl``."""
 
-    lamb: float | None = setting(
+    lamb: float | None = setting(  # type: ignore[assignment]
         None,
         help="weight of the off-diagonal term; 1 / proj_output_dim when null",
         source="Barlow-Twins-HSIC README",
@@ -25,6 +25,11 @@ class HSICSSLSettings(BarlowTwinsSettings):
     scale_loss: float = setting(
         1.0, help="factor of the whole loss", source="Barlow-Twins-HSIC", above=0
     )
+
+    def loss_arguments(self) -> dict[str, Any]:
+        """The keys that are keyword arguments of the loss, by the same names."""
+        lamb = 1 / self.proj_output_dim if self.lamb is None else self.lamb
+        return {**super().loss_arguments(), "lamb": lamb}
 
 
 class HSICSSL(ProjectorMethod):
@@ -37,17 +42,7 @@ class HSICSSL(ProjectorMethod):
         """The method's loss plus the online classifier's."""
         out = super().training_step(batch, batch_idx)
         z_a, z_b = out["z"]
-        settings = self.settings
-        terms = hsic_ssl_loss(
-            z_a,
-            z_b,
-            lamb=1 / settings.proj_output_dim if settings.lamb is None else settings.lamb,
-            scale_loss=settings.scale_loss,
-            unbiased=settings.unbiased,
-            eps=settings.eps,
-            impl=settings.impl,  # type: ignore[arg-type]
-            ddp=settings.ddp,  # type: ignore[arg-type]
-        )
+        terms = hsic_ssl_loss(z_a, z_b, **self.settings.loss_arguments())
         self.log_terms(
             {
                 "hsic_ssl_loss": terms.loss,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from mixbt_plugin.losses import barlow_twins_loss, mixed_barlow_twins_loss
 from mixbt_plugin.methods.base import ProjectorMethod
 from mixbt_plugin.methods.settings import BarlowTwinsSettings, setting
-from mixbt_plugin.mixing import draw_mixing, mix_images
+from mixbt_plugin.mixing import Mixing, draw_mixing, mix_images
 
 
 @dataclass
@@ -66,43 +67,29 @@ class MixedBarlowTwins(ProjectorMethod):
         """The method's loss plus the online classifier's."""
         out = super().training_step(batch, batch_idx)
         z_a, z_b = out["z"]
-        settings = self.settings
-        shared: dict[str, Any] = {
-            "lamb": settings.lamb,
-            "scale_loss": settings.scale_loss,
-            "unbiased": settings.unbiased,
-            "eps": settings.eps,
-            "impl": settings.impl,
-            "ddp": settings.ddp,
-        }
+        shared = self.settings.loss_arguments()
         lamb_reg = self.current_lamb_reg(batch_idx)
-        if settings.lamb_reg == 0:
-            plain = barlow_twins_loss(z_a, z_b, **shared)
-            loss, barlow, regularizer = plain.loss, plain.loss, 0.0
-            on_diag, off_diag = plain.on_diag, plain.off_diag
+        if self.settings.lamb_reg == 0:
+            loss, on_diag, off_diag = barlow_twins_loss(z_a, z_b, **shared)
+            barlow_twins, regularizer = loss, torch.zeros_like(loss)
         else:
             x_a, x_b = batch[1]
-            mixing = draw_mixing(
-                len(x_a),
-                alpha=settings.mix_alpha,
-                per_sample=settings.mix_per_sample,
-                seed=self.mixing_seed(batch_idx),
-            )
+            mixing = self.draw_mixing(len(x_a), batch_idx)
             z_m = self.multicrop_forward(mix_images(x_a, x_b, mixing))["z"]
-            loss, barlow, regularizer, on_diag, off_diag = mixed_barlow_twins_loss(
+            loss, barlow_twins, regularizer, on_diag, off_diag = mixed_barlow_twins_loss(
                 z_a,
                 z_b,
                 z_m,
                 perm=mixing.perm,
                 mix=mixing.coefficient,
                 lamb_reg=lamb_reg,
-                target=settings.target,  # type: ignore[arg-type]
+                target=self.settings.target,  # type: ignore[arg-type]
                 **shared,
             )
         self.log_terms(
             {
                 "mixbt_loss": loss,
-                "barlow_loss": barlow,
+                "barlow_loss": barlow_twins,
                 "reg_loss": regularizer,
                 "on_diag": on_diag,
                 "off_diag": off_diag,
@@ -111,6 +98,16 @@ class MixedBarlowTwins(ProjectorMethod):
         )
         return loss + out["loss"]
 
+    def draw_mixing(self, batch_size: int, batch_idx: int) -> Mixing:
+        """This batch's coefficient and permutation."""
+        seed = int(OmegaConf.select(self.cfg, "seed", default=0))
+        return draw_mixing(
+            batch_size,
+            alpha=self.settings.mix_alpha,
+            per_sample=self.settings.mix_per_sample,
+            seed=(seed, self.global_rank, self.current_epoch, batch_idx),
+        )
+
     def current_lamb_reg(self, batch_idx: int) -> float:
         """The regulariser's weight at this batch, warm-up included."""
         warmup = self.settings.lamb_reg_warmup_epochs
@@ -118,8 +115,3 @@ class MixedBarlowTwins(ProjectorMethod):
             return self.settings.lamb_reg
         epochs = self.current_epoch + batch_idx / self.trainer.num_training_batches
         return self.settings.lamb_reg * min(1.0, epochs / warmup)
-
-    def mixing_seed(self, batch_idx: int) -> tuple[int, int, int, int]:
-        """What this batch's mixing is drawn from."""
-        seed = OmegaConf.select(self.cfg, "seed", default=0)
-        return int(seed), self.global_rank, self.current_epoch, batch_idx

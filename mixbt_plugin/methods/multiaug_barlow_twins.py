@@ -29,6 +29,10 @@ class MultiAugBarlowTwinsSettings(BarlowTwinsSettings):
         source="solo-learn",
     )
 
+    def loss_arguments(self) -> dict[str, Any]:
+        """The keys that are keyword arguments of the loss, by the same names."""
+        return {**super().loss_arguments(), "pairing": self.pairing, "pooled": self.pooled}
+
 
 class MultiAugBarlowTwins(ProjectorMethod):
     """Barlow Twins over any number of views, of any sizes, large or small crops alike."""
@@ -40,18 +44,7 @@ class MultiAugBarlowTwins(ProjectorMethod):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The method's loss plus the online classifier's."""
         out = super().training_step(batch, batch_idx)
-        settings = self.settings
-        terms = multiview_barlow_twins_loss(
-            out["z"],
-            lamb=settings.lamb,
-            scale_loss=settings.scale_loss,
-            pairing=settings.pairing,  # type: ignore[arg-type]
-            pooled=settings.pooled,
-            unbiased=settings.unbiased,
-            eps=settings.eps,
-            impl=settings.impl,  # type: ignore[arg-type]
-            ddp=settings.ddp,  # type: ignore[arg-type]
-        )
+        terms = multiview_barlow_twins_loss(out["z"], **self.settings.loss_arguments())
         self.log_terms(
             {
                 "multiaug_barlow_loss": terms.loss,

@@ -13,8 +13,8 @@ from mixbt_plugin.methods.settings import LossSettings, ProjectorSettings, setti
 
 
 @dataclass
-class VICRegSettings(LossSettings, ProjectorSettings):
-    """Keys of VICReg's loss."""
+class MultiAugVICRegSettings(LossSettings, ProjectorSettings):
+    """Keys of ``method_kwargs`` for ``multiaug_vicreg``."""
 
     sim_loss_weight: float = setting(
         25.0, help="weight of the invariance term", source="solo-learn", low=0
@@ -28,12 +28,6 @@ class VICRegSettings(LossSettings, ProjectorSettings):
     eps: float = setting(
         1e-4, help="added to the variances (fastssl: 0)", source="solo-learn", low=0
     )
-
-
-@dataclass
-class MultiAugVICRegSettings(VICRegSettings):
-    """Keys of ``method_kwargs`` for ``multiaug_vicreg``."""
-
     pairing: str = setting(
         "all",
         help="all: mean over all pairs of views; mean: each view against the mean of the others, "
@@ -41,6 +35,17 @@ class MultiAugVICRegSettings(VICRegSettings):
         source="solo-learn at two views",
         choices=("all", "mean"),
     )
+
+    def loss_arguments(self) -> dict[str, Any]:
+        """The keys that are keyword arguments of the loss, by the same names."""
+        return {
+            **super().loss_arguments(),
+            "sim_loss_weight": self.sim_loss_weight,
+            "var_loss_weight": self.var_loss_weight,
+            "cov_loss_weight": self.cov_loss_weight,
+            "pairing": self.pairing,
+            "eps": self.eps,
+        }
 
 
 class MultiAugVICReg(ProjectorMethod):
@@ -53,17 +58,7 @@ class MultiAugVICReg(ProjectorMethod):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The method's loss plus the online classifier's."""
         out = super().training_step(batch, batch_idx)
-        settings = self.settings
-        terms = multiview_vicreg_loss(
-            out["z"],
-            sim_loss_weight=settings.sim_loss_weight,
-            var_loss_weight=settings.var_loss_weight,
-            cov_loss_weight=settings.cov_loss_weight,
-            pairing=settings.pairing,  # type: ignore[arg-type]
-            eps=settings.eps,
-            impl=settings.impl,  # type: ignore[arg-type]
-            ddp=settings.ddp,  # type: ignore[arg-type]
-        )
+        terms = multiview_vicreg_loss(out["z"], **self.settings.loss_arguments())
         self.log_terms(
             {
                 "multiaug_vicreg_loss": terms.loss,

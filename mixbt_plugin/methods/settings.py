@@ -93,6 +93,10 @@ class LossSettings:
         choices=("exact", "legacy"),
     )
 
+    def loss_arguments(self) -> dict[str, Any]:
+        """The keys that are keyword arguments of the loss, by the same names."""
+        return {"impl": self.impl, "ddp": self.ddp}
+
 
 @dataclass
 class BarlowTwinsSettings(LossSettings, ProjectorSettings):
@@ -101,7 +105,9 @@ class BarlowTwinsSettings(LossSettings, ProjectorSettings):
     lamb: float = setting(
         0.0051, help="weight of the off-diagonal term", source="solo-learn, barlowtwins", low=0
     )
-    scale_loss: float = setting(0.024, help="factor of the whole loss", source="solo-learn", above=0)
+    scale_loss: float = setting(
+        0.024, help="factor of the whole loss", source="solo-learn", above=0
+    )
     unbiased: bool = setting(
         False,
         help="standardise with the unbiased variance (mix-bt, HSIC-SSL, fastssl: True)",
@@ -113,6 +119,16 @@ class BarlowTwinsSettings(LossSettings, ProjectorSettings):
         source="solo-learn, barlowtwins",
         low=0,
     )
+
+    def loss_arguments(self) -> dict[str, Any]:
+        """The keys that are keyword arguments of the loss, by the same names."""
+        return {
+            **super().loss_arguments(),
+            "lamb": self.lamb,
+            "scale_loss": self.scale_loss,
+            "unbiased": self.unbiased,
+            "eps": self.eps,
+        }
 
 
 def parse_settings(declaration: type, method_kwargs: DictConfig | None, method: str) -> Any:
@@ -131,7 +147,7 @@ def parse_settings(declaration: type, method_kwargs: DictConfig | None, method: 
             the key, the value and what would be right.
     """
     known = {field.name: field for field in fields(declaration)}
-    given = OmegaConf.to_container(OmegaConf.create(method_kwargs or {}), resolve=True)
+    given: Any = OmegaConf.to_container(OmegaConf.create(method_kwargs or {}), resolve=True)
     if not isinstance(given, dict):
         raise ValueError(f"method_kwargs={given!r}: expected keys with values.")
     for key in given:

@@ -58,9 +58,7 @@ def test_pretrain_then_knn_then_linear_then_finetune() -> None:
     assert any(row["val_knn_acc1"] for row in rows)
     assert [path.name for path in folder.glob("*.ckpt")] == [checkpoint.name]
 
-    printed = run(
-        "knn", f"pretrained_checkpoint={checkpoint}", "k=[5]", "temperature=[0.1]"
-    ).stdout
+    printed = run("knn", f"pretrained_checkpoint={checkpoint}", "k=[5]", "temperature=[0.1]").stdout
     assert "kNN, offline, last checkpoint, validation split" in printed
     table = list(csv.DictReader((folder / "knn.csv").open()))
     assert [(row["features"], row["distance"]) for row in table] == [
@@ -176,9 +174,15 @@ def test_unknown_config_folder() -> None:
     "overrides,message",
     [
         (["method=mixbtt"], "method='mixbtt' is not known: did you mean 'mixbt'?"),
-        (["+method_kwargs.lambda=1"], "method_kwargs.lambda is not a key of mixbt: did you mean la"),
+        (
+            ["+method_kwargs.lambda=1"],
+            "method_kwargs.lambda is not a key of mixbt: did you mean la",
+        ),
         (["devices=0"], "devices=0: expected a positive number"),
-        (["optimizer.batch_size=5000"], "optimizer.batch_size=5000: the training set has only 4000"),
+        (
+            ["optimizer.batch_size=5000"],
+            "optimizer.batch_size=5000: the training set has only 4000",
+        ),
         (["data.dataset=custom", "+data.train_path=/nowhere"], "nowhere"),
         (["+data.format=dali"], "data.format='dali': solo-learn's own main_pretrain.py"),
         (["data.fraction=1.5"], "data.fraction=1.5: expected a share in (0, 1)"),

@@ -70,9 +70,7 @@ def test_every_shipped_config_composes_parses_and_builds(path: Path, tmp_path: P
         build_backbone(cfg, cfg.pretrain_method)
     elif task == "compare":
         for method in cfg.methods:
-            assert Path(cfg.config_path, f"{method}.yaml") in {
-                shipped for shipped in SHIPPED
-            }
+            assert Path(cfg.config_path, f"{method}.yaml") in {shipped for shipped in SHIPPED}
     else:
         assert task == "knn"
 

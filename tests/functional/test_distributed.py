@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from tests.embeddings import LOSSES, random_views, reversed_rows, value_and_gradient
 
@@ -52,7 +52,7 @@ def run_rank(rank: int, port: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(run_rank, args=(free_port(), str(folder)), nprocs=WORLD_SIZE)
+    spawn(run_rank, args=(free_port(), str(folder)), nprocs=WORLD_SIZE)
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD_SIZE)]
 
 
@@ -112,9 +112,7 @@ def test_legacy_is_solo_learns_way(
 
 
 @pytest.mark.parametrize("name", ["vicreg_all", "vicreg_mean"])
-def test_legacy_vicreg_logs_the_local_invariance(
-    name: str, results: list[dict[Any, Any]]
-) -> None:
+def test_legacy_vicreg_logs_the_local_invariance(name: str, results: list[dict[Any, Any]]) -> None:
     value, gradient = whole_batch(name, 8, 20)
     ranks = [result[name, 8, "gram", "legacy"] for result in results]
     averaged = torch.cat([rank_gradient for _, rank_gradient in ranks], dim=1) / WORLD_SIZE

@@ -148,7 +148,9 @@ def test_knn_is_scikit_learns(distance: str, k: int) -> None:
         "cosine": lambda d: np.exp((1 - d) / 0.3),
         "euclidean": lambda d: 1 / (d + 1e-5),
     }[distance]
-    reference = KNeighborsClassifier(min(k, 200), weights=weights, metric=distance, algorithm="brute")
+    reference = KNeighborsClassifier(
+        min(k, 200), weights=weights, metric=distance, algorithm="brute"
+    )
     votes = reference.fit(train, classes).predict_proba(test)
     ranked = np.argsort(-votes, axis=1)
     assert acc1 == pytest.approx(100 * (ranked[:, 0] == test_classes).mean(), abs=1e-4)
@@ -335,7 +337,9 @@ def test_unknown_backbone() -> None:
 )
 def test_backbones_have_solo_learns_parameters(name: str) -> None:
     base_method = import_module("solo.methods.base").BaseMethod
-    cfg = OmegaConf.create({"backbone": {"name": name, "kwargs": {}}, "data": {"dataset": "cifar10"}})
+    cfg = OmegaConf.create(
+        {"backbone": {"name": name, "kwargs": {}}, "data": {"dataset": "cifar10"}}
+    )
     with torch.device("meta"):
         theirs, their_width = build_backbone(base_method._BACKBONES, cfg, "mixbt")
         ours, our_width = build_backbone(BACKBONES, cfg, "mixbt")

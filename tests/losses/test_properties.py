@@ -176,4 +176,3 @@ def test_no_dense_matrix_when_there_are_fewer_rows_than_dimensions(name: str) ->
         [sys.executable, "-c", probe], check=True, capture_output=True, text=True
     ).stdout
     assert float(printed) < 1024, f"{printed.strip()} MiB"
-

@@ -21,7 +21,7 @@ from tests.embeddings import reference_views
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_values.json"
 CASES = json.loads(REFERENCE.read_text())["cases"]
-OFFICIAL_STANDARDIZATION = {"unbiased": True, "eps": 0.0}
+OFFICIAL_STANDARDIZATION: dict[str, Any] = {"unbiased": True, "eps": 0.0}
 
 
 def our_loss(case: dict[str, Any], views: list[Tensor], impl: Any) -> Any:

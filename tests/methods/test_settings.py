@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from mixbt_plugin.host import METHODS
+from mixbt_plugin.methods import MixedBarlowTwins
 from mixbt_plugin.methods.settings import parse_settings
 from mixbt_plugin.registry import list_methods, register
 from tests.configs import PROJECTOR, method_config
@@ -78,7 +79,7 @@ def test_defaults_are_written_into_the_config(info: Any) -> None:
 
 def test_numbers_given_as_text_are_numbers() -> None:
     settings = parse_settings(
-        METHODS["mixbt"].Settings,
+        MixedBarlowTwins.Settings,
         OmegaConf.create({**PROJECTOR, "lamb": "0.5", "lamb_reg": 2}),
         "mixbt",
     )

@@ -65,7 +65,7 @@ def test_trains_and_logs_its_terms(method: str) -> None:
         model = build(method, {"impl": "gram"})
     before = {name: value.clone() for name, value in model.named_parameters()}
     trainer = quick_trainer()
-    val = [(views[0], targets) for _, views, targets in loader()]
+    val: Any = [(views[0], targets) for _, views, targets in loader()]
     trainer.fit(model, loader(), torch.utils.data.DataLoader(val, batch_size=None))
     logged = set(trainer.callback_metrics)
     assert {f"train_{name}" for name in LOGGED[method] | ONLINE} <= logged
@@ -164,7 +164,7 @@ def test_the_mixed_forward_moves_batch_norm_statistics_as_in_the_official_code()
     model = build("mixbt")
     step_loss(model, batch())
     tracked = [m for m in model.projector if isinstance(m, torch.nn.BatchNorm1d)]
-    assert all(int(m.num_batches_tracked) == 3 for m in tracked)
+    assert all(m.num_batches_tracked == 3 for m in tracked)
 
 
 def test_mixing_is_drawn_anew_for_each_seed_epoch_and_batch() -> None:
@@ -262,9 +262,8 @@ def test_checkpoint_round_trip(method: str, tmp_path: Path) -> None:
     trainer = quick_trainer()
     trainer.fit(model, loader())
     trainer.save_checkpoint(tmp_path / "model.ckpt")
-    loaded = METHODS[method].load_from_checkpoint(
-        tmp_path / "model.ckpt", cfg=method_config(method)
-    )
+    method_class: Any = METHODS[method]
+    loaded = method_class.load_from_checkpoint(tmp_path / "model.ckpt", cfg=method_config(method))
     images = batch()[1][0]
     model.eval()
     loaded.eval()

@@ -27,10 +27,13 @@ def main(cfg):
 
 main()
 """
-FAKE_SOLO_APP = """
+FAKE_SOLO_APP = (
+    """
 import sys, types
 sys.modules["solo.methods"] = types.ModuleType("solo.methods")
-""" + HYDRA_APP
+"""
+    + HYDRA_APP
+)
 
 
 def run_app(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

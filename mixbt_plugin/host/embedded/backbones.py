@@ -75,7 +75,7 @@ def build_backbone(
         raise ValueError(
             f"backbone.name={name!r} is not known; expected one of {', '.join(backbones)}."
         )
-    backbone = backbones[name](method=method, **cfg.backbone.kwargs)
+    backbone: Any = backbones[name](method=method, **cfg.backbone.kwargs)
     if not name.startswith("resnet"):
         return backbone, backbone.num_features
     backbone.fc = nn.Identity()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
@@ -223,9 +223,7 @@ class BaseMethod(OptimizedModule):
     def _remember(self, feats: list[Tensor], targets: Tensor) -> None:
         targets = targets.repeat(self.num_large_crops)
         labelled = targets != -1
-        self.knn.update(
-            train_features=torch.cat(feats)[labelled], train_targets=targets[labelled]
-        )
+        self.knn.update(train_features=torch.cat(feats)[labelled], train_targets=targets[labelled])
 
     def on_train_epoch_start(self) -> None:
         """Forgets the kNN's features of an epoch that no validation followed."""

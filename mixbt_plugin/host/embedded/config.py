@@ -150,12 +150,13 @@ def _parse_shared(cfg: DictConfig, schedulers: Any) -> None:
         )
     add_shared_defaults(cfg)
     require_choice(cfg, "scheduler.interval", ("step", "epoch"))
-    optimizer_defaults = {
+    defaults_of: dict[str, dict[str, Any]] = {
         "sgd": {"momentum": 0.9},
         "lars": {"momentum": 0.9, "eta": 1e-3, "clip_lr": False, "exclude_bias_n_norm": False},
         "adamw": {"betas": [0.9, 0.999]},
         "adam": {},
-    }[cfg.optimizer.name]
+    }
+    optimizer_defaults = defaults_of[cfg.optimizer.name]
     set_defaults(cfg, {f"optimizer.kwargs.{k}": v for k, v in optimizer_defaults.items()})
     cfg.optimizer.lr *= _batch_scale(cfg)
     cfg.data.num_classes = NUM_CLASSES.get(cfg.data.dataset) or _count_folders(cfg)

@@ -71,9 +71,7 @@ def prepare_pretrain_dataset(
     if dataset in CIFAR:
         images: Any = CIFAR[dataset](str(train_data_path), True, transform, download=True)
     elif dataset == "stl10":
-        images = STL10(
-            str(train_data_path), "train+unlabeled", transform=transform, download=True
-        )
+        images = STL10(str(train_data_path), "train+unlabeled", transform=transform, download=True)
     elif dataset == "custom" and no_labels:
         images = UnlabelledFolder(train_data_path, transform)
     else:

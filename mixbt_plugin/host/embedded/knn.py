@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +28,10 @@ class WeightedKNNClassifier(Metric):
     """
 
     full_state_update = False
+    train_features: Any
+    train_targets: Any
+    test_features: Any
+    test_targets: Any
 
     def __init__(
         self,

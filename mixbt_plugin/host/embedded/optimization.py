@@ -80,11 +80,7 @@ class LARS(Optimizer):
         if parameter.dim() == 1 and group["exclude_bias_n_norm"]:
             return gradient
         norm, gradient_norm = parameter.norm(), gradient.norm()
-        ratio = (
-            group["eta"]
-            * norm
-            / (gradient_norm + norm * group["weight_decay"] + group["eps"])
-        )
+        ratio = group["eta"] * norm / (gradient_norm + norm * group["weight_decay"] + group["eps"])
         if group["clip_lr"]:
             ratio = (ratio / group["lr"]).clamp(max=1)
         decayed = gradient.add(parameter, alpha=group["weight_decay"])
@@ -124,7 +120,7 @@ class LinearWarmupCosineAnnealingLR(LRScheduler):
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
         """Rates of the groups at the current step."""
-        return [self._lr(base_lr) for base_lr in self.base_lrs]
+        return [self._lr(float(base_lr)) for base_lr in self.base_lrs]
 
     def _lr(self, base_lr: float) -> float:
         step = self.last_epoch

@@ -78,6 +78,7 @@ class NCropAugmentation:
         self.num_crops = num_crops
 
     def __call__(self, image: Any) -> list[Tensor]:
+        """The views of an image."""
         return [self.transform(image) for _ in range(self.num_crops)]
 
     def __repr__(self) -> str:
@@ -91,6 +92,7 @@ class FullTransformPipeline:
         self.transforms = transforms
 
     def __call__(self, image: Any) -> list[Tensor]:
+        """The views of an image."""
         return [view for transform in self.transforms for view in transform(image)]
 
     def __repr__(self) -> str:

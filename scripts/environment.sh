@@ -1,0 +1,21 @@
+# Sourced by the other scripts: environments inside the project folder, made once.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PYTHONDONTWRITEBYTECODE=1 HYDRA_FULL_ERROR=0
+
+# make_environment FOLDER REQUIREMENT...: a virtual environment with the plugin and requirements,
+# made again only when the requirements or setup.py changed.
+make_environment() {
+    local folder=$1; shift
+    local wanted
+    wanted="$* $(cksum < setup.py) $(cksum < pyproject.toml)"
+    if [ "$(cat "$folder/made-for" 2>/dev/null)" = "$wanted" ]; then
+        return
+    fi
+    echo "== making $folder (pip downloads PyTorch once; minutes on a slow line)"
+    "${PYTHON:-python3}" -m venv --clear "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "$@"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps --editable .
+    rm -rf mixbt_plugin.egg-info
+    echo "$wanted" > "$folder/made-for"
+}

@@ -1,0 +1,50 @@
+"""The README's tables say what the code says: ``python -m tests.test_readme`` prints them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mixbt_plugin.registry import list_methods
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def method_rows() -> list[str]:
+    return [
+        f"| `{info.name}` | `{info.class_name}` | {info.views} | {info.summary} | "
+        f"[{info.paper}](https://arxiv.org/abs/{info.paper}) |"
+        for info in list_methods()
+    ]
+
+
+def key_rows() -> list[str]:
+    """One row for each key and default, with the methods that have it."""
+    rows: dict[tuple[str, str, str, str], list[str]] = {}
+    for info in list_methods():
+        for field in fields(info.load().Settings):
+            default = "required" if field.default == "???" else f"`{shown(field.default)}`"
+            row = (field.name, default, field.metadata["help"], field.metadata["source"])
+            rows.setdefault(row, []).append(info.name)
+    everyone = [info.name for info in list_methods()]
+    return [
+        f"| `{name}` | {'all' if methods == everyone else ', '.join(methods)} | {default} | "
+        f"{text} | {source} |"
+        for (name, default, text, source), methods in rows.items()
+    ]
+
+
+def shown(default: Any) -> str:
+    return "null" if default is None else str(default)
+
+
+@pytest.mark.parametrize("row", [*method_rows(), *key_rows()])
+def test_row_is_in_the_readme(row: str) -> None:
+    assert row in README.read_text()
+
+
+if __name__ == "__main__":
+    print("\n".join([*method_rows(), "", *key_rows()]))
