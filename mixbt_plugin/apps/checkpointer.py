@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 
 CONFIG_FILE = "args.json"
+PARTIAL = ".partial"
 
 
 class Checkpointer(Callback):
     """Saves ``<name>-ep<epoch>.ckpt`` and ``args.json`` in the trainer's ``log_dir``.
+
+    A checkpoint is written under another name, flushed to the disk and renamed, so that a file
+    with the suffix ``.ckpt`` is whole whenever the process or the machine stops. The checkpoint
+    before it is removed only then.
 
     Args:
         cfg: parsed; ``checkpoint.frequency`` is in epochs (the last is always saved), and
@@ -27,20 +33,36 @@ class Checkpointer(Callback):
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Writes the config."""
-        folder = self._folder(trainer)
         if trainer.is_global_zero:
+            folder = self._folder(trainer)
             folder.mkdir(parents=True, exist_ok=True)
             config = OmegaConf.to_container(self.cfg, resolve=True)
-            (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2))
+            partial = folder / (CONFIG_FILE + PARTIAL)
+            partial.write_text(json.dumps(config, indent=2))
+            _put_in_place(partial, folder / CONFIG_FILE)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Saves the epoch, and removes the checkpoint before it unless it is kept."""
+        """Saves the epoch, and removes the checkpoint before it unless it is kept.
+
+        Raises:
+            OSError: the checkpoint could not be written; the one before it is still there.
+        """
         epoch = trainer.current_epoch
         last_epoch = epoch + 1 == trainer.max_epochs
         if epoch % self.cfg.checkpoint.frequency and not last_epoch:
             return
         path = self._folder(trainer) / f"{self.cfg.get('name', 'model')}-ep{epoch}.ckpt"
-        trainer.save_checkpoint(path)
+        partial = path.with_name(path.name + PARTIAL)
+        try:
+            trainer.save_checkpoint(partial)
+            if trainer.is_global_zero:
+                _put_in_place(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            kept = f"the last good one is {self.last}" if self.last else "there is none before it"
+            raise OSError(
+                error.errno, f"{path} could not be written ({error.strerror}); {kept}"
+            ) from error
         if self.last and self.last != path and not self.cfg.checkpoint.keep_prev:
             trainer.strategy.remove_checkpoint(self.last)
         self.last = path
@@ -48,6 +70,17 @@ class Checkpointer(Callback):
     @staticmethod
     def _folder(trainer: Trainer) -> Path:
         return Path(trainer.log_dir or ".")
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def load_config(checkpoint: str | Path) -> DictConfig:

@@ -9,8 +9,9 @@ import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from mixbt_plugin.apps import training
+from mixbt_plugin.apps import loading, training
 from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.weights import load_backbone
 from mixbt_plugin.data import (
     default_image_size,
@@ -60,13 +61,14 @@ def linear(cfg: DictConfig) -> Path:
         given.get("std"),
     )
     train, val = evaluation_datasets(cfg, *transforms)
+    resumed = checkpoint_to_resume(cfg, "linear")
     trainer = training.build_trainer(cfg, "linear")
     training.announce(cfg, model, trainer.log_dir)
     trainer.fit(
         model,
-        training.train_loader(take_fraction(train, cfg.data.fraction), cfg),
-        training.val_loader(val, cfg),
-        ckpt_path=cfg.get("resume_from_checkpoint"),
+        loading.train_loader(take_fraction(train, cfg.data.fraction), cfg, trainer),
+        loading.val_loader(val, cfg),
+        ckpt_path=resumed,
     )
     metrics = trainer.callback_metrics
     print(

@@ -9,8 +9,9 @@ import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
-from mixbt_plugin.apps import training
+from mixbt_plugin.apps import loading, training
 from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.data import (
     evaluation_datasets,
     evaluation_transforms,
@@ -43,10 +44,13 @@ def pretrain(cfg: DictConfig) -> Path:
     if not cfg.performance.disable_channel_last:
         model = model.to(memory_format=torch.channels_last)
 
-    train = training.train_loader(pretrain_dataset(cfg, pretrain_transform(cfg)), cfg)
+    images = pretrain_dataset(cfg, pretrain_transform(cfg))
+    validation = _validation(cfg)
+    resumed = checkpoint_to_resume(cfg, cfg.method)
     trainer = training.build_trainer(cfg, cfg.method)
+    train = loading.train_loader(images, cfg, trainer)
     training.announce(cfg, model, trainer.log_dir)
-    trainer.fit(model, train, _validation(cfg), ckpt_path=cfg.get("resume_from_checkpoint"))
+    trainer.fit(model, train, validation, ckpt_path=resumed)
     return Path(trainer.log_dir or ".")
 
 
@@ -61,7 +65,7 @@ def _validation(cfg: DictConfig) -> Any:
         cfg.data.dataset, first.crop_size, first.get("mean"), first.get("std")
     )
     _, val = evaluation_datasets(cfg, *transforms)
-    return training.val_loader(val, cfg)
+    return loading.val_loader(val, cfg)
 
 
 def task(cfg: DictConfig) -> None:

@@ -1,4 +1,4 @@
-"""What pre-training and linear evaluation share: devices, loaders, loggers, trainer."""
+"""What pre-training and linear evaluation share: devices, loggers, trainer."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
-from torch.utils.data import DataLoader
 
 from mixbt_plugin.apps.checkpointer import Checkpointer
+from mixbt_plugin.apps.loading import SeedEachEpoch
 from mixbt_plugin.data import SOURCES
-from mixbt_plugin.host import add_dataset
+from mixbt_plugin.host import HOST, add_dataset
 from mixbt_plugin.registry import register
 
 
@@ -40,7 +40,7 @@ def prepare(cfg: DictConfig) -> None:
             "is installed."
         )
     if OmegaConf.select(cfg, "auto_resume.enabled"):
-        print("auto_resume is not done by this command; give resume_from_checkpoint to resume.")
+        print("auto_resume is solo-learn's; here resume_from_checkpoint=auto does it.")
     cfg.devices = device_ids(cfg.get("devices", "auto"), on_gpu(cfg))
     if cfg.get("sync_batchnorm") and not on_gpu(cfg):
         print("sync_batchnorm needs GPUs and is switched off.")
@@ -91,37 +91,6 @@ def require_known(key: str, value: str, known: Any) -> None:
         raise ValueError(f"{key}={value!r} is not known: {hint}")
 
 
-def train_loader(dataset: Any, cfg: DictConfig) -> DataLoader[Any]:
-    """Shuffled batches of ``optimizer.batch_size``, an incomplete last one dropped.
-
-    Raises:
-        ValueError: not one batch can be filled.
-    """
-    if len(dataset) < cfg.optimizer.batch_size:
-        raise ValueError(
-            f"optimizer.batch_size={cfg.optimizer.batch_size}: the training set has only "
-            f"{len(dataset)} images, and incomplete batches are dropped."
-        )
-    return _loader(dataset, cfg, shuffle=True, drop_last=True)
-
-
-def val_loader(dataset: Any, cfg: DictConfig) -> DataLoader[Any]:
-    """All images in order."""
-    return _loader(dataset, cfg, shuffle=False, drop_last=False)
-
-
-def _loader(dataset: Any, cfg: DictConfig, **kwargs: Any) -> DataLoader[Any]:
-    workers = cfg.data.get("num_workers", 4)
-    return DataLoader(
-        dataset,
-        batch_size=cfg.optimizer.batch_size,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=on_gpu(cfg),
-        **kwargs,
-    )
-
-
 def build_trainer(cfg: DictConfig, kind: str) -> Trainer:
     """A Lightning trainer that logs and saves to ``<checkpoint.dir>/<kind>/version_<n>/``.
 
@@ -135,13 +104,18 @@ def build_trainer(cfg: DictConfig, kind: str) -> Trainer:
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     accepted = inspect.signature(Trainer.__init__).parameters
     kwargs = {key: value for key, value in values.items() if key in accepted}
-    callbacks: list[Any] = [LearningRateMonitor(logging_interval="step")]
+    callbacks: list[Any] = [
+        LearningRateMonitor(logging_interval="step"),
+        SeedEachEpoch(cfg.seed),
+    ]
     if cfg.checkpoint.enabled:
         callbacks.append(Checkpointer(cfg))
     kwargs.update(
         logger=_loggers(cfg, kind),
         callbacks=callbacks,
         enable_checkpointing=False,
+        # The loaders of mixbt_plugin.apps.loading know the processes themselves.
+        use_distributed_sampler=False,
         strategy=cfg.strategy or "auto",
         devices=values["devices"] if on_gpu(cfg) else len(values["devices"]),
     )
@@ -164,16 +138,14 @@ def _loggers(cfg: DictConfig, kind: str) -> list[Logger]:
             entity=cfg.wandb.entity,
             offline=cfg.wandb.offline,
             save_dir=csv.log_dir,
+            config=OmegaConf.to_container(cfg, resolve=True),
         )
-        wandb.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
         loggers.append(wandb)
     return loggers
 
 
 def announce(cfg: DictConfig, model: Any, folder: str | Path | None) -> None:
     """Prints what is about to be trained, with the learning rate in effect."""
-    from mixbt_plugin.host import HOST
-
     print(f"host      {HOST}")
     print(f"backbone  {cfg.backbone.name}, {cfg.optimizer.name}, lr {model.lr:g} in effect")
     print(f"folder    {folder}")

@@ -14,8 +14,8 @@ from mixbt_plugin.apps.training import require_known
 from mixbt_plugin.host import METHODS
 
 
-def read_state(checkpoint: str | Path) -> dict[str, torch.Tensor]:
-    """The ``state_dict`` of a checkpoint; nothing in the file is executed.
+def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint; nothing in the file is executed.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -29,8 +29,7 @@ def read_state(checkpoint: str | Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{checkpoint}: not a checkpoint that can be read ({error}).") from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise ValueError(f"{checkpoint}: holds no 'state_dict'; not a checkpoint of pre-training.")
-    state: dict[str, torch.Tensor] = content["state_dict"]
-    return state
+    return content
 
 
 def load_backbone(backbone: nn.Module, checkpoint: str | Path) -> None:
@@ -43,7 +42,7 @@ def load_backbone(backbone: nn.Module, checkpoint: str | Path) -> None:
     prefix = "backbone."
     state = {
         key[len(prefix) :]: value
-        for key, value in read_state(checkpoint).items()
+        for key, value in read_checkpoint(checkpoint)["state_dict"].items()
         if key.startswith(prefix)
     }
     try:
@@ -68,7 +67,7 @@ def load_method(checkpoint: str | Path) -> tuple[Any, DictConfig]:
     require_known("method", cfg.method, METHODS)
     model: Any = METHODS[cfg.method](cfg)
     try:
-        model.load_state_dict(read_state(checkpoint))
+        model.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
     except RuntimeError as error:
         raise ValueError(f"{checkpoint}: does not fit its args.json. {error}") from error
     return model.eval(), cfg

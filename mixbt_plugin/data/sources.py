@@ -105,12 +105,9 @@ def load_mnist5k(split: Split, color: bool = False) -> LabelledImages:
         dtype=np.uint8,
     )
     digits, targets = table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64)
-    rank_in_class = np.zeros(len(targets), dtype=np.int64)
-    for label in range(10):
-        rank_in_class[targets == label] = np.arange((targets == label).sum())
-    chosen = (rank_in_class % 5 == 4) == (split == "test")
+    chosen = (_rank_in_class(targets) % 5 == 4) == (split == "test")
     padded = np.pad(digits[chosen], ((0, 0), (2, 2), (2, 2)))
-    return LabelledImages(_rgb(padded), targets[chosen])
+    return _classes_in_turn(_rgb(padded), targets[chosen])
 
 
 def load_photo_patches(split: Split, color: bool = False) -> LabelledImages:
@@ -127,7 +124,7 @@ def load_photo_patches(split: Split, color: bool = False) -> LabelledImages:
             part[top : top + PATCH_SIZE, left : left + PATCH_SIZE] for top, left in zip(tops, lefts)
         ]
         targets += [label] * count
-    return LabelledImages(np.stack(images), np.array(targets, dtype=np.int64))
+    return _classes_in_turn(np.stack(images), np.array(targets, dtype=np.int64))
 
 
 def _photographs(color: bool) -> list[NDArray[np.uint8]]:
@@ -140,6 +137,19 @@ def _photographs(color: bool) -> list[NDArray[np.uint8]]:
     if color:
         return [_rgb(photo) for photo in photos]
     return [_rgb(np.asarray(Image.fromarray(photo).convert("L"))) for photo in photos]
+
+
+def _rank_in_class(targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    rank = np.zeros(len(targets), dtype=np.int64)
+    for label in np.unique(targets):
+        rank[targets == label] = np.arange((targets == label).sum())
+    return rank
+
+
+def _classes_in_turn(images: NDArray[np.uint8], targets: NDArray[np.int64]) -> LabelledImages:
+    """Orders the images 0, 1, 2, …, 0, 1, 2, … by class, so that every part holds all classes."""
+    order = np.lexsort((targets, _rank_in_class(targets)))
+    return LabelledImages(images[order], targets[order])
 
 
 def _rgb(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -111,15 +111,20 @@ def test_four_views(data: str) -> None:
     assert state["global_step"] == 4
 
 
-def test_colour_patches_and_tensorboard() -> None:
+def test_colour_patches_tensorboard_and_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
     checkpoint = pretrain(
         "multiaug_vicreg",
         "data.color=true",
         "tensorboard.enabled=true",
+        "wandb.enabled=true",
+        "+wandb.offline=true",
         "+accumulate_grad_batches=2",
         data="photo_patches",
     )
     assert list(checkpoint.parent.glob("events.out.tfevents.*"))
+    assert list(checkpoint.parent.glob("wandb/offline-run-*/*.wandb"))
+    assert (checkpoint.parent / "metrics.csv").exists()
     assert json.loads((checkpoint.parent / "args.json").read_text())["data"]["color"] is True
 
 
@@ -133,10 +138,10 @@ def test_custom_folder_with_and_without_labels(tmp_path: Path) -> None:
     ]
     common = [
         *("--config-path", "pretrain/cifar", "--config-name", "mixbt"),
-        *("max_epochs=1", "data.num_workers=0", "precision=32", "devices='auto'"),
+        *("max_epochs=1", "data.num_workers=0", "precision=32"),
         *("backbone.name=narrow_resnet10", "+backbone.kwargs.width=8"),
     ]
-    run("pretrain", *common, *custom, "checkpoint.dir=models")
+    run("pretrain", *common, *custom, "checkpoint.dir=models", "devices=auto")
     (checkpoint,) = Path("models").rglob("*.ckpt")
     config = json.loads((checkpoint.parent / "args.json").read_text())
     assert config["data"]["num_classes"] == CLASSES
@@ -156,6 +161,34 @@ def test_custom_folder_with_and_without_labels(tmp_path: Path) -> None:
     )
     (checkpoint,) = Path("unlabelled").rglob("*.ckpt")
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resumed_with", [1, 2])
+def test_two_processes_then_resumed(resumed_with: int) -> None:
+    """Through Hydra and Lightning's own launcher, on gloo."""
+    two = ["accelerator=cpu", "+strategy=ddp", "optimizer.batch_size=32"]
+    checkpoint = pretrain("mixbt", *two, "devices=2", "checkpoint.keep_prev=true")
+    config = json.loads((checkpoint.parent / "args.json").read_text())
+    assert config["devices"] == [0, 1]
+    assert config["optimizer"]["lr"] == pytest.approx(4e-3 * 2 * 32 / 256)
+    earlier = next(checkpoint.parent.glob("*-ep0.ckpt"))
+    run(
+        "pretrain",
+        *("--config-path", "pretrain/mnist5k", "--config-name", "mixbt"),
+        *(word.replace("backbone.kwargs", "+backbone.kwargs") for word in SMALL),
+        *two,
+        f"devices={resumed_with}",
+        f"resume_from_checkpoint={earlier}",
+        "checkpoint.dir=resumed",
+    )
+    (resumed,) = Path("resumed").rglob("*.ckpt")
+    assert torch.load(resumed, weights_only=True)["global_step"] == 4
+    if resumed_with == 2:
+        ours, theirs = (
+            torch.load(path, weights_only=True)["state_dict"] for path in (resumed, checkpoint)
+        )
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
 def test_without_a_config_the_shipped_ones_are_listed() -> None:
@@ -239,6 +272,15 @@ def test_a_checkpoint_of_either_host_loads_in_the_other(
     assert f"host      {read_by}" in done.stdout
     (resumed,) = Path("resumed").rglob("*.ckpt")
     assert torch.load(resumed, weights_only=True)["global_step"] == 4
+
+
+@pytest.mark.parametrize("name", ["pretrain", "linear", "knn"])
+def test_scripts_as_in_solo_learn(name: str) -> None:
+    script = Path(__file__).parents[2] / "scripts" / f"main_{name}.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode != 0
+    expected = "pretrained_checkpoint is missing" if name == "knn" else "Which config?"
+    assert expected in done.stderr
 
 
 def test_the_command_says_its_host() -> None:

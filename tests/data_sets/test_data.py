@@ -26,6 +26,7 @@ def test_sources(name: str, train: int, test: int, color: bool) -> None:
     for (images, targets), size in zip(splits, (train, test)):
         assert images.shape == (size, source.size, source.size, 3)
         assert images.dtype == np.uint8
+        assert targets[:20].tolist() == [n % source.num_classes for n in range(20)]
         assert np.bincount(targets).tolist() == [size // source.num_classes] * source.num_classes
     again = source.load("train", color)
     assert np.array_equal(again.images, splits[0].images)

@@ -1,0 +1,150 @@
+"""Training batches that are a function of the config's seed, the epoch and the process's rank.
+
+Order and augmentation of an epoch depend on nothing that came before it and on no number of
+workers, so that a run which is resumed sees what the uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+EpochAndIndex = tuple[int, int]
+
+
+class EpochSampler(Sampler[EpochAndIndex]):
+    """A process's share of an epoch's permutation of the images, as (epoch, index).
+
+    All processes get equally many images; up to ``world_size - 1`` are left out of an epoch.
+
+    Args:
+        size: number of images.
+        seed: with the epoch, what the permutation is drawn from.
+        epoch: tells the epoch, when the iteration starts.
+        rank: of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self, size: int, seed: int, epoch: Callable[[], int], rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.size = size
+        self.seed = seed
+        self.epoch = epoch
+        self.rank = rank
+        self.world_size = world_size
+
+    def __iter__(self) -> Iterator[EpochAndIndex]:
+        """The pairs, in order."""
+        epoch = self.epoch()
+        permutation = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+        share = permutation[self.rank :: self.world_size][: len(self)]
+        return iter([(epoch, int(index)) for index in share])
+
+    def __len__(self) -> int:
+        return self.size // self.world_size
+
+
+class SeededDataset(Dataset[Any]):
+    """Seeds the augmentation of each image with (seed, epoch, index).
+
+    The random states of PyTorch and of ``random`` are as before afterwards.
+
+    Args:
+        dataset: indexed by a number.
+        seed: see above.
+    """
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __getitem__(self, item: EpochAndIndex) -> Any:
+        epoch, index = item
+        drawn = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2, np.uint64)
+        torch_state, python_state = torch.default_generator.get_state(), random.getstate()
+        torch.default_generator.manual_seed(int(drawn[0] >> 1))
+        random.seed(int(drawn[1]))
+        try:
+            return self.dataset[index]
+        finally:
+            torch.default_generator.set_state(torch_state)
+            random.setstate(python_state)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+class SeedEachEpoch(Callback):
+    """Seeds what the network itself may draw, such as dropped paths, at each epoch's start.
+
+    Args:
+        seed: with rank and epoch, what the global random states are set from.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Seeds before the first batch; a resumed epoch has no other hook in all versions."""
+        if batch_idx == 0:
+            key = [self.seed, trainer.global_rank, trainer.current_epoch]
+            drawn = int(np.random.SeedSequence(key).generate_state(1)[0])
+            random.seed(drawn)
+            np.random.seed(drawn)
+            torch.manual_seed(drawn)
+
+
+def train_loader(dataset: Any, cfg: DictConfig, trainer: Trainer) -> DataLoader[Any]:
+    """Shuffled batches of ``optimizer.batch_size``, an incomplete last one dropped.
+
+    Args:
+        dataset: training images.
+        cfg: parsed; with ``seed``, ``optimizer.batch_size`` and ``data.num_workers``.
+        trainer: tells the epoch, the rank and the number of processes.
+
+    Raises:
+        ValueError: not one batch can be filled.
+    """
+    sampler = EpochSampler(
+        len(dataset),
+        cfg.seed,
+        # Not trainer.current_epoch: on resuming it is one too small while loaders are set up.
+        epoch=lambda: trainer.fit_loop.epoch_progress.current.processed,
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+    )
+    if len(sampler) < cfg.optimizer.batch_size:
+        processes = f" on {trainer.world_size} processes" if trainer.world_size > 1 else ""
+        raise ValueError(
+            f"optimizer.batch_size={cfg.optimizer.batch_size}{processes}: the training set has "
+            f"only {len(dataset)} images, and incomplete batches are dropped."
+        )
+    return _loader(SeededDataset(dataset, cfg.seed), cfg, sampler=sampler, drop_last=True)
+
+
+def val_loader(dataset: Any, cfg: DictConfig) -> DataLoader[Any]:
+    """All images in order, on every process."""
+    return _loader(dataset, cfg, shuffle=False, drop_last=False)
+
+
+def _loader(dataset: Any, cfg: DictConfig, **kwargs: Any) -> DataLoader[Any]:
+    workers = cfg.data.get("num_workers", 4)
+    return DataLoader(
+        dataset,
+        batch_size=cfg.optimizer.batch_size,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        **kwargs,
+    )

@@ -1,0 +1,287 @@
+"""A resumed run is the run that was not interrupted; no checkpoint is ever half written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from omegaconf import OmegaConf
+
+from mixbt_plugin.apps.checkpointer import Checkpointer
+from mixbt_plugin.apps.loading import EpochSampler, SeededDataset
+from mixbt_plugin.apps.resuming import checkpoint_to_resume
+from mixbt_plugin.apps.weights import read_checkpoint
+from mixbt_plugin.data import pretrain_dataset, pretrain_transform
+from mixbt_plugin.host import METHODS
+from mixbt_plugin.registry import register
+from tests.apps.test_training import composed
+from tests.configs import loader, method_config
+
+register()
+
+
+def command(*overrides: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "mixbt_plugin.apps.pretrain"),
+        *("--config-path", "pretrain/photo_patches", "--config-name", "mixbt"),
+        *("max_epochs=4", "+limit_train_batches=4", "+limit_val_batches=1", "precision=32"),
+        *("+backbone.kwargs.width=8", "optimizer.batch_size=64", "data.num_workers=1"),
+        *("method_kwargs.lamb_reg=4", "+method_kwargs.lamb_reg_warmup_epochs=3"),
+        *("checkpoint.keep_prev=true", *overrides),
+    ]
+
+
+def rows(folder: Path, first_epoch: int) -> list[dict[str, str]]:
+    """What was logged from an epoch on, whatever columns it shares a file with."""
+    table = csv.DictReader((folder / "metrics.csv").open())
+    return [
+        {key: value for key, value in row.items() if value}
+        for row in table
+        if int(row["epoch"] or row["step"]) >= first_epoch and row["epoch"]
+    ]
+
+
+def assert_same(ours: Any, theirs: Any, where: str = "") -> None:
+    assert type(ours) is type(theirs), where
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key, value in ours.items():
+            assert_same(value, theirs[key], f"{where}.{key}")
+    elif isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs), where
+        for position, (one, other) in enumerate(zip(ours, theirs)):
+            assert_same(one, other, f"{where}[{position}]")
+    else:
+        assert ours == theirs, where
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_bit_identical() -> None:
+    subprocess.run(command("checkpoint.dir=whole"), check=True, capture_output=True)
+    (whole,) = Path("whole").rglob("*-ep3.ckpt")
+
+    killed = subprocess.Popen(
+        command("checkpoint.dir=killed"),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list(Path("killed").rglob("*-ep0.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(random.uniform(0, 0.5))
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not list(Path("killed").rglob("*-ep3.ckpt")), "it was not killed in time"
+
+    done = subprocess.run(
+        command("checkpoint.dir=killed", "resume_from_checkpoint=auto"),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "resume    killed/mixbt/version_0/" in done.stdout
+    (resumed,) = Path("killed").rglob("*-ep3.ckpt")
+    ours, theirs = read_checkpoint(resumed), read_checkpoint(whole)
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch"):
+        assert_same(ours[key], theirs[key], key)
+    assert rows(resumed.parent, 3) == rows(whole.parent, 3)
+    assert len(rows(whole.parent, 3)) >= 2
+
+
+def train_until_killed(folder: str) -> None:
+    torch.set_num_threads(1)
+    cfg = method_config("mixbt", checkpoint={"frequency": 1, "keep_prev": False})
+    model = METHODS["mixbt"](cfg)
+
+    class InFolder(Checkpointer):
+        @staticmethod
+        def _folder(trainer: Trainer) -> Path:
+            return Path(folder)
+
+    Trainer(
+        max_epochs=1000,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[InFolder(cfg)],
+        limit_train_batches=1,
+    ).fit(model, loader(32))
+
+
+@pytest.mark.slow
+def test_every_checkpoint_loads_after_fifty_kills(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = 0
+    for attempt in range(50):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        writer = fork.Process(target=train_until_killed, args=(str(folder),))
+        writer.start()
+        time.sleep(random.uniform(0.05, 0.8))
+        writer.kill()
+        writer.join()
+        checkpoints = list(folder.glob("*.ckpt"))
+        for checkpoint in checkpoints:
+            assert read_checkpoint(checkpoint)["state_dict"]
+        found += len(checkpoints)
+    torch.set_num_threads(threads)
+    assert found > 10
+
+
+class LimitFileSize(Callback):
+    """From the second epoch on no file may grow beyond 10 KiB, as on a full disk."""
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.current_epoch == 1:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_240, hard))
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    cfg = method_config("mixbt", checkpoint={"frequency": 1, "keep_prev": False})
+    checkpointer = Checkpointer(cfg)
+    checkpointer._folder = lambda trainer: tmp_path  # type: ignore[method-assign, assignment]
+    trainer = Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[LimitFileSize(), checkpointer],
+    )
+    try:
+        with pytest.raises(
+            OSError, match=r"test-ep1.ckpt could not be written .* last good one is"
+        ):
+            trainer.fit(METHODS["mixbt"](cfg), loader(32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["args.json", "test-ep0.ckpt"]
+    assert read_checkpoint(tmp_path / "test-ep0.ckpt")["epoch"] == 0
+
+
+def saved_run(folder: Path, **changes: Any) -> Path:
+    folder.mkdir(parents=True)
+    cfg = method_config("mixbt", **{"checkpoint": {"dir": "runs"}, **changes})
+    (folder / "args.json").write_text(json.dumps(OmegaConf.to_container(cfg)))
+    torch.save({"state_dict": {}}, folder / "x-ep0.ckpt")
+    return folder / "x-ep0.ckpt"
+
+
+def test_auto_takes_the_newest_run_of_the_whole_config() -> None:
+    same = saved_run(Path("runs/mixbt/version_0"))
+    newer = saved_run(Path("runs/mixbt/version_1"), checkpoint={"dir": "elsewhere"})
+    os.utime(same, (1, 1))
+    saved_run(Path("runs/mixbt/version_2"), method_kwargs__lamb_reg=2.0)
+    saved_run(Path("runs/mixbt/version_3"), data__dataset="cifar10")
+    saved_run(Path("runs/mixbt/version_4"), method_kwargs__proj_output_dim=7)
+    saved_run(Path("runs/mixbt/version_5"), max_epochs=6)
+    cfg = method_config("mixbt", checkpoint={"dir": "runs"}, resume_from_checkpoint="auto")
+    assert checkpoint_to_resume(cfg, "mixbt") == newer
+    newer.unlink()
+    assert checkpoint_to_resume(cfg, "mixbt") == same
+    same.unlink()
+    assert checkpoint_to_resume(cfg, "mixbt") is None
+
+
+@pytest.mark.parametrize(
+    "changes,key",
+    [
+        ({"method_kwargs__proj_output_dim": 7}, "method_kwargs"),
+        ({"data__dataset": "cifar10"}, "data.dataset"),
+        ({"backbone__name": "resnet18"}, "backbone"),
+        ({"method": "hsic_ssl"}, "method"),
+    ],
+)
+def test_another_run_is_not_resumed(changes: dict[str, Any], key: str) -> None:
+    checkpoint = saved_run(Path("runs/mixbt/version_0"), **changes)
+    cfg = method_config("mixbt", resume_from_checkpoint=str(checkpoint))
+    with pytest.raises(ValueError, match=f"that run has {key}="):
+        checkpoint_to_resume(cfg, "mixbt")
+
+
+def test_what_is_no_checkpoint_is_not_resumed(tmp_path: Path) -> None:
+    whole = saved_run(tmp_path / "run")
+    truncated = tmp_path / "truncated.ckpt"
+    truncated.write_bytes(whole.read_bytes()[:300])
+    for path, error, message in (
+        (truncated, ValueError, "not a checkpoint that can be read"),
+        (tmp_path / "none.ckpt", FileNotFoundError, "no such checkpoint"),
+    ):
+        with pytest.raises(error, match=message):
+            checkpoint_to_resume(method_config("mixbt", resume_from_checkpoint=str(path)), "mixbt")
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save({"state_dict": {"backbone.x": Payload()}}, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match="not a checkpoint that can be read"):
+        read_checkpoint(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_processes_share_an_epoch(world_size: int) -> None:
+    shares = [
+        [index for _, index in EpochSampler(20, 5, lambda: 1, rank, world_size)]
+        for rank in range(world_size)
+    ]
+    assert {len(share) for share in shares} == {20 // world_size}
+    together = [index for share in shares for index in share]
+    assert len(set(together)) == len(together)
+    assert max(together) < 20
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int) -> list[tuple[int, int]]:
+        return list(EpochSampler(50, seed, lambda: epoch))
+
+    assert order(1, 2) == order(1, 2)
+    assert [i for _, i in order(1, 2)] != [i for _, i in order(1, 3)]
+    assert [i for _, i in order(1, 2)] != [i for _, i in order(2, 2)]
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_alone() -> None:
+    cfg = composed(Path("pretrain/photo_patches/mixbt.yaml"))
+    cfg.augmentations[0].gaussian_blur.prob = 0.5
+    images = pretrain_dataset(cfg, pretrain_transform(cfg))
+
+    def view(seed: int, epoch: int, index: int) -> torch.Tensor:
+        first: torch.Tensor = SeededDataset(images, seed)[epoch, index][1][0]
+        return first
+
+    state = torch.get_rng_state(), random.getstate()
+    reference = view(1, 2, 3)
+    assert torch.equal(state[0], torch.get_rng_state())
+    assert state[1] == random.getstate()
+    torch.rand(3)
+    random.random()
+    assert torch.equal(view(1, 2, 3), reference)
+    for other in ((2, 2, 3), (1, 3, 3), (1, 2, 4)):
+        assert not torch.equal(view(*other), reference)

@@ -1,0 +1,141 @@
+"""Trains every method on its share of each batch, with synchronised batch-norm.
+
+One process trains on whole batches; under ``python -m torch.distributed.run --nproc-per-node K
+-m tests.ddp_training OUT`` K processes train on 1 / K of the same batches under Lightning's DDP.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from mixbt_plugin.functional import standardize
+from mixbt_plugin.host import METHODS
+from mixbt_plugin.mixing import Mixing
+from mixbt_plugin.registry import register
+from tests.configs import Batches, method_config
+
+GLOBAL_BATCH = 16
+STEPS = 3
+METHOD_CASES: dict[str, tuple[dict[str, Any], int]] = {
+    "mixbt": ({"lamb_reg": 4.0}, 2),
+    "hsic_ssl": ({}, 2),
+    "multiaug_barlow_twins": ({"pairing": "all"}, 3),
+    "multiaug_vicreg": ({"pairing": "mean"}, 3),
+}
+DIMENSIONS = {"fewer rows than dimensions": 40, "more rows than dimensions": 6}
+
+
+class SyncedBatchNorm(nn.Module):
+    """Batch-norm over all processes; torch's own is for GPUs only."""
+
+    def __init__(self, replaced: Any) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = replaced.weight, replaced.bias, replaced.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.movedim(1, -1).flatten(0, -2)
+        normalized = standardize(rows, eps=self.eps) * self.weight + self.bias
+        return normalized.view(x.movedim(1, -1).shape).movedim(-1, 1)
+
+
+def synchronize(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            setattr(module, name, SyncedBatchNorm(child))
+        else:
+            synchronize(child)
+
+
+def draw_for(rank: int, world_size: int, processes: int) -> Any:
+    """Mixing by blocks of rows r, r + K, …: the same for K processes and for one with all rows."""
+
+    def draw(batch_size: int, batch_idx: int) -> Mixing:
+        local = GLOBAL_BATCH // processes
+        perm = torch.empty(GLOBAL_BATCH, dtype=torch.int64)
+        coefficient = torch.empty(GLOBAL_BATCH)
+        for r in range(processes):
+            perm[r::processes] = r + processes * torch.arange(local).flip(0)
+            coefficient[r::processes] = 0.3 + 0.1 * r
+        if world_size == 1:
+            return Mixing(coefficient, perm)
+        return Mixing(coefficient[rank], torch.arange(local).flip(0))
+
+    return draw
+
+
+class Losses(Callback):
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        module = args[1]
+        self.values.append(float(module.method_loss))
+
+
+def train(method: str, dim: int, rank: int, world_size: int, processes: int) -> dict[str, Any]:
+    """The losses of three SGD steps and the weights after them."""
+    kwargs, views = METHOD_CASES[method]
+    seed_everything(0)
+    register()
+    cfg = method_config(method, {**kwargs, "proj_output_dim": dim}, large=views)
+    cfg.optimizer = {
+        **cfg.optimizer,
+        "name": "sgd",
+        "lr": 0.1,
+        "kwargs": {},
+        "exclude_bias_n_norm_wd": False,
+    }
+    cfg.scheduler.name = "none"
+    model: Any = METHODS[method](cfg)
+    synchronize(model)
+    model.draw_mixing = draw_for(rank, world_size, processes)
+    log_terms = model.log_terms
+
+    def remember(terms: dict[str, Any]) -> None:
+        model.method_loss = next(iter(terms.values())).detach()
+        log_terms(terms)
+
+    model.log_terms = remember
+    images = Batches(GLOBAL_BATCH * STEPS, [16] * views)
+    share = Subset(images, range(rank, len(images), world_size))
+    losses = Losses()
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=world_size,
+        strategy="ddp" if world_size > 1 else "auto",
+        max_epochs=1,
+        precision="64-true",
+        use_distributed_sampler=False,
+        callbacks=[losses],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model, DataLoader(share, batch_size=GLOBAL_BATCH // world_size))
+    return {"losses": losses.values, "weights": dict(model.state_dict())}
+
+
+def main() -> None:
+    import os
+
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    torch.set_num_threads(1)
+    results = {
+        (method, dim): train(method, dim, rank, world_size, world_size)
+        for method in METHOD_CASES
+        for dim in DIMENSIONS.values()
+    }
+    if rank == 0:
+        torch.save(results, sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
