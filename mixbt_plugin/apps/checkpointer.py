@@ -33,8 +33,8 @@ class Checkpointer(Callback):
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Writes the config."""
+        folder = self._folder(trainer)
         if trainer.is_global_zero:
-            folder = self._folder(trainer)
             folder.mkdir(parents=True, exist_ok=True)
             config = OmegaConf.to_container(self.cfg, resolve=True)
             partial = folder / (CONFIG_FILE + PARTIAL)
@@ -69,6 +69,7 @@ class Checkpointer(Callback):
 
     @staticmethod
     def _folder(trainer: Trainer) -> Path:
+        # Asked for on every process: Lightning sends it from the first to the others.
         return Path(trainer.log_dir or ".")
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps import loading, training
 from mixbt_plugin.apps.command import run_command
-from mixbt_plugin.apps.resuming import checkpoint_to_resume
+from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
 from mixbt_plugin.apps.weights import load_backbone
 from mixbt_plugin.data import (
     default_image_size,
@@ -64,9 +64,10 @@ def linear(cfg: DictConfig) -> Path:
     resumed = checkpoint_to_resume(cfg, "linear")
     trainer = training.build_trainer(cfg, "linear")
     training.announce(cfg, model, trainer.log_dir)
+    train = take_fraction(train, cfg.data.fraction)
     trainer.fit(
         model,
-        loading.train_loader(take_fraction(train, cfg.data.fraction), cfg, trainer),
+        loading.train_loader(train, cfg, trainer, first_epoch(resumed)),
         loading.val_loader(val, cfg),
         ckpt_path=resumed,
     )

@@ -105,22 +105,26 @@ class SeedEachEpoch(Callback):
             torch.manual_seed(drawn)
 
 
-def train_loader(dataset: Any, cfg: DictConfig, trainer: Trainer) -> DataLoader[Any]:
+def train_loader(
+    dataset: Any, cfg: DictConfig, trainer: Trainer, first_epoch: int = 0
+) -> DataLoader[Any]:
     """Shuffled batches of ``optimizer.batch_size``, an incomplete last one dropped.
 
     Args:
         dataset: training images.
         cfg: parsed; with ``seed``, ``optimizer.batch_size`` and ``data.num_workers``.
         trainer: tells the epoch, the rank and the number of processes.
+        first_epoch: where a resumed run goes on.
 
     Raises:
         ValueError: not one batch can be filled.
     """
+    progress: Any = trainer.fit_loop.epoch_progress
     sampler = EpochSampler(
         len(dataset),
         cfg.seed,
-        # Not trainer.current_epoch: on resuming it is one too small while loaders are set up.
-        epoch=lambda: trainer.fit_loop.epoch_progress.current.processed,
+        # Lightning asks for the first batches before it has restored the epoch of a checkpoint.
+        epoch=lambda: max(first_epoch, progress.current.processed),
         rank=trainer.global_rank,
         world_size=trainer.world_size,
     )

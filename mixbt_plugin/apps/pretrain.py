@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from mixbt_plugin.apps import loading, training
 from mixbt_plugin.apps.command import run_command
-from mixbt_plugin.apps.resuming import checkpoint_to_resume
+from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
 from mixbt_plugin.data import (
     evaluation_datasets,
     evaluation_transforms,
@@ -48,7 +48,7 @@ def pretrain(cfg: DictConfig) -> Path:
     validation = _validation(cfg)
     resumed = checkpoint_to_resume(cfg, cfg.method)
     trainer = training.build_trainer(cfg, cfg.method)
-    train = loading.train_loader(images, cfg, trainer)
+    train = loading.train_loader(images, cfg, trainer, first_epoch(resumed))
     training.announce(cfg, model, trainer.log_dir)
     trainer.fit(model, train, validation, ckpt_path=resumed)
     return Path(trainer.log_dir or ".")

@@ -49,6 +49,11 @@ def checkpoint_to_resume(cfg: DictConfig, kind: str) -> Path | None:
     return checkpoint
 
 
+def first_epoch(checkpoint: Path | None) -> int:
+    """The epoch that training goes on with: 0 without a checkpoint."""
+    return 0 if checkpoint is None else int(read_checkpoint(checkpoint)["epoch"]) + 1
+
+
 def _newest_of_the_same_run(cfg: DictConfig, folder: Path) -> Path | None:
     wanted = _training_config(cfg)
     candidates = sorted(folder.glob("*/*.ckpt"), key=lambda path: path.stat().st_mtime)

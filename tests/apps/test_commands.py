@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,13 +30,21 @@ SMALL = [
 
 
 def run(command: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", f"mixbt_plugin.apps.{command}", *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
-    assert not check or done.returncode == 0, done.stderr[-3000:]
-    return done
+    try:
+        stdout, stderr = process.communicate(timeout=180)
+    finally:
+        # Whatever happens, no process that the command started outlives the test.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert not check or process.returncode == 0, stderr[-3000:]
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def pretrain(name: str, *arguments: str, data: str = "mnist5k") -> Path:

@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from mixbt_plugin.apps.checkpointer import Checkpointer
 from mixbt_plugin.apps.loading import EpochSampler, SeededDataset
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
+from mixbt_plugin.apps.training import prepare
 from mixbt_plugin.apps.weights import read_checkpoint
 from mixbt_plugin.data import pretrain_dataset, pretrain_transform
 from mixbt_plugin.host import METHODS
@@ -155,15 +156,15 @@ class LimitFileSize(Callback):
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         if trainer.current_epoch == 1:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
             resource.setrlimit(resource.RLIMIT_FSIZE, (10_240, hard))
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     cfg = method_config("mixbt", checkpoint={"frequency": 1, "keep_prev": False})
-    checkpointer = Checkpointer(cfg)
-    checkpointer._folder = lambda trainer: tmp_path  # type: ignore[method-assign, assignment]
+    checkpointer: Any = Checkpointer(cfg)
+    checkpointer._folder = lambda trainer: tmp_path
     trainer = Trainer(
         max_epochs=3,
         accelerator="cpu",
@@ -185,7 +186,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
 
 def saved_run(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True)
-    cfg = method_config("mixbt", **{"checkpoint": {"dir": "runs"}, **changes})
+    cfg = method_config(changes.pop("method", "mixbt"), checkpoint={"dir": "runs"}, **changes)
     (folder / "args.json").write_text(json.dumps(OmegaConf.to_container(cfg)))
     torch.save({"state_dict": {}}, folder / "x-ep0.ckpt")
     return folder / "x-ep0.ckpt"
@@ -193,7 +194,7 @@ def saved_run(folder: Path, **changes: Any) -> Path:
 
 def test_auto_takes_the_newest_run_of_the_whole_config() -> None:
     same = saved_run(Path("runs/mixbt/version_0"))
-    newer = saved_run(Path("runs/mixbt/version_1"), checkpoint={"dir": "elsewhere"})
+    newer = saved_run(Path("runs/mixbt/version_1"), checkpoint__dir="elsewhere")
     os.utime(same, (1, 1))
     saved_run(Path("runs/mixbt/version_2"), method_kwargs__lamb_reg=2.0)
     saved_run(Path("runs/mixbt/version_3"), data__dataset="cifar10")
@@ -269,6 +270,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
 
 def test_augmentation_depends_on_seed_epoch_and_index_alone() -> None:
     cfg = composed(Path("pretrain/photo_patches/mixbt.yaml"))
+    prepare(cfg)
     cfg.augmentations[0].gaussian_blur.prob = 0.5
     images = pretrain_dataset(cfg, pretrain_transform(cfg))
 
