@@ -47,9 +47,9 @@ setup(
         "omegaconf>=2.3,<2.4",
         "scikit-learn>=1.2",
         "timm>=1.0.3",
-        "torch>=2.4",
+        "torch>=2.5",
         "torchmetrics>=0.11.4,<2",
-        "torchvision>=0.19",
+        "torchvision>=0.20",
     ],
     extras_require={
         "demo": ["matplotlib>=3.7", "mlxtend>=0.23", "scikit-image>=0.22"],

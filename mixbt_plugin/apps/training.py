@@ -35,9 +35,9 @@ def prepare(cfg: DictConfig) -> None:
         cfg.data.train_path = cfg.data.val_path = "inside the package"
     if OmegaConf.select(cfg, "data.format") == "dali":
         raise ValueError(
-            "data.format='dali': solo-learn's own main_pretrain.py and main_linear.py run DALI, "
-            "with these methods too; this command reads 'image_folder', or 'h5' where solo-learn "
-            "is installed."
+            "data.format='dali' is for solo-learn's own main_pretrain.py and main_linear.py, which "
+            "know these methods; this command reads 'image_folder', and 'h5' where solo-learn is "
+            "installed."
         )
     if OmegaConf.select(cfg, "auto_resume.enabled"):
         print("auto_resume is solo-learn's; here resume_from_checkpoint=auto does it.")

@@ -228,7 +228,7 @@ def test_unknown_config_folder() -> None:
             "optimizer.batch_size=5000: the training set has only 4000",
         ),
         (["data.dataset=custom", "+data.train_path=/nowhere"], "nowhere"),
-        (["+data.format=dali"], "data.format='dali': solo-learn's own main_pretrain.py"),
+        (["+data.format=dali"], "data.format='dali' is for solo-learn's own main_pretrain.py"),
         (["data.fraction=1.5"], "data.fraction=1.5: expected a share in (0, 1)"),
     ],
 )
