@@ -1,6 +1,7 @@
 # Sourced by the other scripts: environments inside the project folder, made once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+mkdir -p .cache
 export PYTHONDONTWRITEBYTECODE=1 HYDRA_FULL_ERROR=0
 # Caches too stay inside the folder: pip's, matplotlib's, W&B's.
 export XDG_CACHE_HOME="$PWD/.cache" MPLCONFIGDIR="$PWD/.cache/matplotlib"

@@ -11,7 +11,7 @@ echo "== mypy"
 echo "== import rules"
 .venv-test/bin/lint-imports
 echo "== pytest, embedded host"
-MIXBT_HOST=embedded .venv-test/bin/python -m pytest --basetemp=.cache/tests "$@"
+MIXBT_HOST=embedded .venv-test/bin/python -m pytest --basetemp="$PWD/.cache/tests" "$@"
 
 if [ -n "${SOLO_LEARN_PATH:-}" ]; then
     # What solo-learn needs: its Lightning and torchmetrics ask for pkg_resources.
@@ -19,5 +19,5 @@ if [ -n "${SOLO_LEARN_PATH:-}" ]; then
         "setuptools<81" "torchmetrics<0.12" einops scipy tqdm
     echo "== pytest, solo-learn at $SOLO_LEARN_PATH"
     MIXBT_HOST=solo-learn PYTHONPATH="$(realpath "$SOLO_LEARN_PATH")" \
-        .venv-solo-learn/bin/python -m pytest --basetemp=.cache/tests "$@"
+        .venv-solo-learn/bin/python -m pytest --basetemp="$PWD/.cache/tests" "$@"
 fi
