@@ -77,7 +77,7 @@ def list_methods() -> tuple[MethodInfo, ...]:
 
 
 def register() -> None:
-    """Puts the methods and the small backbone into the host's registries.
+    """Puts the methods and the backbones into the host's registries.
 
     Idempotent. A name that something else has taken is left to it, with a warning. The baselines
     fill in where the host has none.

@@ -47,6 +47,3 @@ def _stage(inputs: int, outputs: int, stride: int) -> BasicBlock:
 def narrow_resnet10(method: str | None = None, width: int = 32) -> NarrowResNet10:
     """`NarrowResNet10`, as solo-learn calls its backbones: with the pre-training method's name."""
     return NarrowResNet10(width)
-
-
-BACKBONES = {"narrow_resnet10": narrow_resnet10}

@@ -1,0 +1,16 @@
+"""Backbones that the host's list lacks, as solo-learn calls its own: ``name(method, **kwargs)``.
+
+Their names do not begin with ``resnet``: solo-learn gives every backbone whose name does its own
+stem, by the data set.
+"""
+
+from mixbt_plugin.backbones.narrow_resnet import narrow_resnet10
+from mixbt_plugin.backbones.stem_resnet import stem_resnet18, stem_resnet50
+
+BACKBONES = {
+    "narrow_resnet10": narrow_resnet10,
+    "stem_resnet18": stem_resnet18,
+    "stem_resnet50": stem_resnet50,
+}
+
+__all__ = ["BACKBONES", "narrow_resnet10", "stem_resnet18", "stem_resnet50"]
