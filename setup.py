@@ -54,7 +54,14 @@ setup(
     extras_require={
         "demo": ["matplotlib>=3.7", "mlxtend>=0.23", "scikit-image>=0.22"],
         "loggers": ["tensorboard", "wandb"],
-        "dev": ["import-linter>=2", "mypy>=1.10", "pytest>=8", "ruff>=0.6"],
+        "dev": [
+            "hypothesis>=6.100",
+            "import-linter>=2",
+            "mypy>=1.10",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.6",
+        ],
     },
     entry_points={
         "console_scripts": [f"mixbt-{app} = mixbt_plugin.apps.{app}:main" for app in APPS]

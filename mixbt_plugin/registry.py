@@ -71,9 +71,9 @@ _BASELINES = (
 )
 
 
-def list_methods() -> tuple[MethodInfo, ...]:
-    """The methods that this plugin brings, without the baselines."""
-    return _METHODS
+def list_methods(*, baselines: bool = False) -> tuple[MethodInfo, ...]:
+    """The methods that this plugin brings, and on demand the baselines beside them."""
+    return (*_METHODS, *_BASELINES) if baselines else _METHODS
 
 
 def register() -> None:

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Lint, types, import rules and tests. With SOLO_LEARN_PATH=/path/to/checkout the tests run once
-# more against that solo-learn, by import path. Arguments go to pytest.
+# more against that solo-learn, by import path. Arguments go to pytest, which runs one process a core.
 source "$(dirname "$0")/environment.sh"
+export OMP_NUM_THREADS=1
+tests() { "$1/bin/python" -m pytest -n auto --dist worksteal --basetemp="$PWD/.cache/tests" "${@:2}"; }
 make_environment .venv-test ".[demo,dev,loggers]"
 echo "== ruff"
 .venv-test/bin/ruff check .
@@ -11,13 +13,12 @@ echo "== mypy"
 echo "== import rules"
 .venv-test/bin/lint-imports
 echo "== pytest, embedded host"
-MIXBT_HOST=embedded .venv-test/bin/python -m pytest --basetemp="$PWD/.cache/tests" "$@"
+MIXBT_HOST=embedded tests .venv-test "$@"
 
 if [ -n "${SOLO_LEARN_PATH:-}" ]; then
     # What solo-learn needs: its Lightning and torchmetrics ask for pkg_resources.
     make_environment .venv-solo-learn ".[demo,dev,loggers]" \
         "setuptools<81" "torchmetrics<0.12" einops scipy tqdm
     echo "== pytest, solo-learn at $SOLO_LEARN_PATH"
-    MIXBT_HOST=solo-learn PYTHONPATH="$(realpath "$SOLO_LEARN_PATH")" \
-        .venv-solo-learn/bin/python -m pytest --basetemp="$PWD/.cache/tests" "$@"
+    MIXBT_HOST=solo-learn PYTHONPATH="$(realpath "$SOLO_LEARN_PATH")" tests .venv-solo-learn "$@"
 fi

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from mixbt_plugin.apps import loading, training
 from mixbt_plugin.apps.command import run_command
 from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
+from mixbt_plugin.apps.schema import check_linear
 from mixbt_plugin.apps.weights import load_backbone
 from mixbt_plugin.data import (
     default_image_size,
@@ -38,7 +39,7 @@ def linear(cfg: DictConfig) -> Path:
         FileNotFoundError: there is no such checkpoint.
         ValueError: a key is missing or has a value that cannot be used.
     """
-    training.prepare(cfg)
+    training.prepare(cfg, check_linear)
     given: Any = OmegaConf.select(cfg, "data.augmentations", default={})
     cfg = parse_linear_cfg(cfg)
     if cfg.auto_augment:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from mixbt_plugin.apps import loading, training
 from mixbt_plugin.apps.command import run_command
 from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
+from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import (
     evaluation_datasets,
     evaluation_transforms,
@@ -36,8 +37,7 @@ def pretrain(cfg: DictConfig) -> Path:
         ValueError: a key is missing or has a value that cannot be used; before anything is
             trained.
     """
-    training.prepare(cfg)
-    training.require_known("method", cfg.get("method", ""), METHODS)
+    training.prepare(cfg, check_pretraining)
     cfg = parse_pretrain_cfg(cfg)
     seed_everything(cfg.seed, workers=True)
     model: Any = METHODS[cfg.method](cfg)

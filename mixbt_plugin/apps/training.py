@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,21 @@ from mixbt_plugin.host import HOST, add_dataset
 from mixbt_plugin.registry import register
 
 
-def prepare(cfg: DictConfig) -> None:
-    """Registers methods and data sets, and brings ``devices`` into one form, before parsing.
+def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
+    """Registers methods and data sets, checks the config, and gets it ready for the host's parser.
+
+    Args:
+        cfg: composed; changed in place.
+        check: of the command's keys.
 
     Raises:
-        ValueError: ``data.format`` or ``devices`` cannot be used here.
+        ValueError: a key is missing or has a value that cannot be used here.
     """
     OmegaConf.set_struct(cfg, False)
     register()
     for name, source in SOURCES.items():
         add_dataset(name, source.num_classes)
+    check(cfg)
     if OmegaConf.select(cfg, "data.dataset") in SOURCES:
         # The parsers want paths, and take one for validation as a sign that there are labels.
         cfg.data.train_path = cfg.data.val_path = "inside the package"

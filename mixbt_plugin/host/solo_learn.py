@@ -5,7 +5,13 @@ This is the only file that imports ``solo``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from traceback import extract_tb
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from mixbt_plugin.host.detect import CHECKOUT_HINT, HostError
 from mixbt_plugin.host.embedded.backbones import build_backbone as _build_backbone
@@ -33,8 +39,27 @@ except ImportError as error:
         f"To use it: {CHECKOUT_HINT}."
     ) from error
 
-parse_pretrain_cfg = _pretrain_args.parse_cfg
-parse_linear_cfg = _linear_args.parse_cfg
+
+def _with_a_message(
+    parse: Callable[[DictConfig], DictConfig],
+) -> Callable[[DictConfig], DictConfig]:
+    """A parser of solo-learn, whose bare assertions say what they asked for."""
+
+    def parse_cfg(cfg: DictConfig) -> DictConfig:
+        try:
+            return parse(cfg)
+        except (AssertionError, OmegaConfBaseException) as error:
+            frame = extract_tb(error.__traceback__)[-1]
+            raise ValueError(
+                f"solo-learn refuses this config: {error} `{frame.line}` "
+                f"({Path(frame.filename).name}:{frame.lineno})."
+            ) from error
+
+    return parse_cfg
+
+
+parse_pretrain_cfg = _with_a_message(_pretrain_args.parse_cfg)
+parse_linear_cfg = _with_a_message(_linear_args.parse_cfg)
 build_backbone = partial(_build_backbone, BaseMethod._BACKBONES)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixbt_plugin.losses import barlow_twins_loss, multiview_vicreg_loss
 from mixbt_plugin.methods.base import ProjectorMethod
-from mixbt_plugin.methods.settings import setting
+from mixbt_plugin.settings import setting
 
 
 @dataclass

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mixbt_plugin.losses import hsic_ssl_loss
 from mixbt_plugin.methods.base import ProjectorMethod
-from mixbt_plugin.methods.settings import BarlowTwinsSettings, setting
+from mixbt_plugin.methods.settings import BarlowTwinsSettings
+from mixbt_plugin.settings import setting
 
 
 @dataclass

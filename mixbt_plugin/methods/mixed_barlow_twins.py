@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mixbt_plugin.losses import barlow_twins_loss, mixed_barlow_twins_loss
 from mixbt_plugin.methods.base import ProjectorMethod
-from mixbt_plugin.methods.settings import BarlowTwinsSettings, setting
+from mixbt_plugin.methods.settings import BarlowTwinsSettings
 from mixbt_plugin.mixing import Mixing, draw_mixing, mix_images
+from mixbt_plugin.settings import setting
 
 
 @dataclass

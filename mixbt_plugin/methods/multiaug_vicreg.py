@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mixbt_plugin.losses import multiview_vicreg_loss
 from mixbt_plugin.methods.base import ProjectorMethod
-from mixbt_plugin.methods.settings import LossSettings, ProjectorSettings, setting
+from mixbt_plugin.methods.settings import LossSettings, ProjectorSettings
+from mixbt_plugin.settings import setting
 
 
 @dataclass

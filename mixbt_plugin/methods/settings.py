@@ -1,48 +1,13 @@
-"""The ``method_kwargs`` of a config: their types, ranges, defaults and sources.
-
-A method declares its keys as the fields of a dataclass, by `setting`. That one declaration gives
-the defaults, the checks before training, and the table in the documentation.
-"""
+"""The ``method_kwargs`` that methods share: their types, ranges, defaults and sources."""
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-REQUIRED = "???"
-"""OmegaConf's mark of a value that must be given."""
-
-
-def setting(
-    default: Any = REQUIRED,
-    *,
-    help: str,
-    source: str,
-    low: float = -math.inf,
-    above: float = -math.inf,
-    choices: Sequence[str] = (),
-) -> Any:
-    """Declares one key of ``method_kwargs``.
-
-    Args:
-        default: its value where the config has none; the key is required without one.
-        help: what it is, for the documentation.
-        source: where the default is from.
-        low: smallest value allowed.
-        above: value that must be exceeded.
-        choices: the values allowed, where they are names.
-
-    Returns:
-        A dataclass field.
-    """
-    metadata = {"help": help, "source": source, "low": low, "above": above, "choices": choices}
-    return field(default=default, metadata=metadata)
+from mixbt_plugin.settings import check_section, setting
 
 
 @dataclass
@@ -146,44 +111,7 @@ def parse_settings(declaration: type, method_kwargs: DictConfig | None, method: 
         ValueError: an unknown or missing key, a value of the wrong type or out of range; names
             the key, the value and what would be right.
     """
-    known = {field.name: field for field in fields(declaration)}
-    given: Any = OmegaConf.to_container(OmegaConf.create(method_kwargs or {}), resolve=True)
-    if not isinstance(given, dict):
-        raise ValueError(f"method_kwargs={given!r}: expected keys with values.")
-    for key in given:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"{method} knows {', '.join(known)}."
-            raise ValueError(f"method_kwargs.{key} is not a key of {method}: {hint}")
-
-    checked = OmegaConf.structured(declaration)
-    for key, value in given.items():
-        try:
-            checked[key] = value
-        except OmegaConfBaseException as error:
-            kind = known[key].type
-            raise ValueError(f"method_kwargs.{key}={value!r}: expected {kind}.") from error
-    for key, declared in known.items():
-        if OmegaConf.is_missing(checked, key):
-            raise ValueError(
-                f"method_kwargs.{key} is missing: {declared.metadata['help']}; {method} has no "
-                "default for it."
-            )
-        _check_range(key, checked[key], declared.metadata)
-    return OmegaConf.to_object(checked)
-
-
-def _check_range(key: str, value: Any, allowed: Any) -> None:
-    if value is None or isinstance(value, bool):
-        return
-    if isinstance(value, str):
-        if allowed["choices"] and value not in allowed["choices"]:
-            expected = ", ".join(allowed["choices"])
-            raise ValueError(f"method_kwargs.{key}={value!r}: expected one of {expected}.")
-        return
-    if not math.isfinite(value):
-        raise ValueError(f"method_kwargs.{key}={value}: expected a finite number.")
-    if value < allowed["low"]:
-        raise ValueError(f"method_kwargs.{key}={value}: expected at least {allowed['low']:g}.")
-    if value <= allowed["above"]:
-        raise ValueError(f"method_kwargs.{key}={value}: expected more than {allowed['above']:g}.")
+    given: Any = {} if method_kwargs is None else method_kwargs
+    if OmegaConf.is_config(given):
+        given = OmegaConf.to_container(given, resolve=True)
+    return declaration(**check_section(declaration, given, "method_kwargs", owner=method))

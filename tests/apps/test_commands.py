@@ -214,49 +214,6 @@ def test_unknown_config_folder() -> None:
     assert "--config-path pretrain/mnist6k: no such folder" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "overrides,message",
-    [
-        (["method=mixbtt"], "method='mixbtt' is not known: did you mean 'mixbt'?"),
-        (
-            ["+method_kwargs.lambda=1"],
-            "method_kwargs.lambda is not a key of mixbt: did you mean la",
-        ),
-        (["devices=0"], "devices=0: expected a positive number"),
-        (
-            ["optimizer.batch_size=5000"],
-            "optimizer.batch_size=5000: the training set has only 4000",
-        ),
-        (["data.dataset=custom", "+data.train_path=/nowhere"], "nowhere"),
-        (["+data.format=dali"], "data.format='dali' is for solo-learn's own main_pretrain.py"),
-        (["data.fraction=1.5"], "data.fraction=1.5: expected a share in (0, 1)"),
-    ],
-)
-def test_refusals_come_before_training(overrides: list[str], message: str) -> None:
-    done = run(
-        "pretrain",
-        *("--config-path", "pretrain/mnist5k", "--config-name", "mixbt"),
-        *overrides,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert not Path("trained_models").exists()
-
-
-def test_knn_and_linear_refuse_what_is_no_checkpoint(tmp_path: Path) -> None:
-    assert "pretrained_checkpoint is missing" in run("knn", check=False).stderr
-    done = run("knn", "pretrained_checkpoint=nothing.ckpt", check=False)
-    assert "nothing.ckpt: no such file" in done.stderr
-    linear = ["--config-path", "linear", "--config-name", "mnist5k"]
-    (tmp_path / "text.ckpt").write_text("no checkpoint")
-    done = run("linear", *linear, "pretrained_feature_extractor=text.ckpt", check=False)
-    assert "text.ckpt: not a checkpoint that can be read" in done.stderr
-    torch.save({"state_dict": {"backbone.x": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    done = run("linear", *linear, "pretrained_feature_extractor=other.ckpt", check=False)
-    assert "holds another backbone than backbone.name says" in done.stderr
-
-
 @pytest.mark.solo_learn
 @pytest.mark.parametrize("written_by", ["embedded", "solo-learn"])
 def test_a_checkpoint_of_either_host_loads_in_the_other(

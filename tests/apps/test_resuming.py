@@ -24,12 +24,13 @@ from omegaconf import OmegaConf
 from mixbt_plugin.apps.checkpointer import Checkpointer
 from mixbt_plugin.apps.loading import EpochSampler, SeededDataset
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
+from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.apps.training import prepare
 from mixbt_plugin.apps.weights import read_checkpoint
 from mixbt_plugin.data import pretrain_dataset, pretrain_transform
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import register
-from tests.apps.test_training import composed
+from tests.apps.composing import composed
 from tests.configs import loader, method_config
 
 register()
@@ -270,7 +271,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
 
 def test_augmentation_depends_on_seed_epoch_and_index_alone() -> None:
     cfg = composed(Path("pretrain/photo_patches/mixbt.yaml"))
-    prepare(cfg)
+    prepare(cfg, check_pretraining)
     cfg.augmentations[0].gaussian_blur.prob = 0.5
     images = pretrain_dataset(cfg, pretrain_transform(cfg))
 

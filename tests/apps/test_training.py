@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from mixbt_plugin.apps.command import config_root
+from mixbt_plugin.apps.schema import check_linear, check_pretraining
 from mixbt_plugin.apps.training import device_ids, prepare
 from mixbt_plugin.data import pretrain_transform
 from mixbt_plugin.host import METHODS, build_backbone, parse_linear_cfg, parse_pretrain_cfg
+from tests.apps.composing import composed
 from tests.images import image_folder
 
 SHIPPED = sorted(
@@ -20,12 +21,6 @@ SHIPPED = sorted(
     for path in config_root().rglob("*.yaml")
     if path.parent.name != "augmentations" and path.stem != "base"
 )
-
-
-def composed(path: Path, *overrides: str) -> DictConfig:
-    folder = config_root() / path.parent
-    with initialize_config_dir(str(folder), version_base="1.2"):
-        return compose(path.stem, overrides=list(overrides))
 
 
 @pytest.mark.parametrize(
@@ -58,14 +53,14 @@ def test_every_shipped_config_composes_parses_and_builds(path: Path, tmp_path: P
     cfg = composed(path)
     task = path.parts[0]
     if task == "pretrain":
-        prepare(cfg)
+        prepare(cfg, check_pretraining)
         cfg = parse_pretrain_cfg(cfg)
         model = METHODS[cfg.method](cfg)
         assert len(model.learnable_params) == 3
         assert len(pretrain_transform(cfg).transforms) == len(cfg.augmentations)
     elif task == "linear":
         cfg.pretrained_feature_extractor = "a.ckpt"
-        prepare(cfg)
+        prepare(cfg, check_linear)
         cfg = parse_linear_cfg(cfg)
         build_backbone(cfg, cfg.pretrain_method)
     elif task == "compare":
@@ -84,7 +79,7 @@ def test_configs_say_what_they_are(path: Path) -> None:
 
 def test_four_views_are_two_large_and_two_small() -> None:
     cfg = composed(Path("pretrain/cifar/multiaug_barlow_twins.yaml"))
-    prepare(cfg)
+    prepare(cfg, check_pretraining)
     cfg = parse_pretrain_cfg(cfg)
     assert (cfg.data.num_large_crops, cfg.data.num_small_crops) == (2, 2)
 
