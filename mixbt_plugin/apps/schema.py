@@ -191,6 +191,15 @@ class Performance:
 
 
 @dataclass
+class Numerics:
+    """``numerics``, of `mixbt_plugin.apps.numerics`."""
+
+    on_nonfinite: str = setting(ABSENT, choices=("stop", "skip"))
+    max_skipped: int = setting(ABSENT, low=0)
+    warn_of_collapse: bool = setting(ABSENT)
+
+
+@dataclass
 class Training:
     """What pre-training and linear evaluation share."""
 
@@ -200,6 +209,7 @@ class Training:
     name: str = setting(ABSENT)
     checkpoint: Checkpoint = setting(ABSENT)
     performance: Performance = setting(ABSENT)
+    numerics: Numerics = setting(ABSENT)
     wandb: Switch = setting(ABSENT)
     tensorboard: Switch = setting(ABSENT)
     resume_from_checkpoint: str | None = setting(ABSENT)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps.checkpointer import Checkpointer
 from mixbt_plugin.apps.loading import SeedEachEpoch
+from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.data import SOURCES
 from mixbt_plugin.host import HOST, add_dataset
 from mixbt_plugin.registry import register
@@ -113,6 +114,7 @@ def build_trainer(cfg: DictConfig, kind: str) -> Trainer:
     callbacks: list[Any] = [
         LearningRateMonitor(logging_interval="step"),
         SeedEachEpoch(cfg.seed),
+        NumericalGuard(cfg),
     ]
     if cfg.checkpoint.enabled:
         callbacks.append(Checkpointer(cfg))

@@ -1,5 +1,6 @@
 """The objectives, as pure functions of embeddings: no module, no state, no configuration."""
 
+from mixbt_plugin.losses._checks import check_finite
 from mixbt_plugin.losses.barlow_twins import BarlowTwinsLoss, barlow_twins_loss
 from mixbt_plugin.losses.hsic_ssl import hsic_ssl_loss
 from mixbt_plugin.losses.mixed_barlow_twins import (
@@ -14,6 +15,7 @@ __all__ = [
     "MixedBarlowTwinsLoss",
     "VICRegLoss",
     "barlow_twins_loss",
+    "check_finite",
     "hsic_ssl_loss",
     "mixed_barlow_twins_loss",
     "multiview_barlow_twins_loss",

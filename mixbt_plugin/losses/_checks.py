@@ -99,9 +99,13 @@ class FiniteCheck:
     accelerator the flag is copied to pinned memory behind the step's other work, and looked at
     in a later call, once its event says that it has arrived: the error comes a step or so late
     but no step waits for it.
+
+    Attributes:
+        enabled: false where something else watches the training.
     """
 
     def __init__(self) -> None:
+        self.enabled = True
         self._pending: list[tuple[Tensor, torch.Event, str]] = []
 
     def __call__(self, function: str, loss: Tensor, batches: Mapping[str, Tensor]) -> None:
@@ -115,7 +119,7 @@ class FiniteCheck:
         Raises:
             FloatingPointError: the loss is not finite; names the inputs and the first entry.
         """
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not self.enabled:
             return
         if loss.device.type == "cpu":
             if not torch.isfinite(loss):

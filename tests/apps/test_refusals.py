@@ -179,6 +179,9 @@ BAD_VALUES: dict[str, Any] = {
     "knn_eval.enabled": not_a_switch(),
     "knn_eval.k": not_a_count(),
     "knn_eval.distance_func": TEXT,
+    "numerics.on_nonfinite": TEXT,
+    "numerics.max_skipped": not_a_count(low=0),
+    "numerics.warn_of_collapse": not_a_switch(),
     "augmentations": TEXT | st.none() | st.just([]) | st.just([{}]) | st.just([3]),
     "augmentations.0.crop_size": NOT_A_NUMBER.filter(lambda v: not isinstance(v, list))
     | st.integers(-99, 0)
