@@ -4,13 +4,16 @@ Their names do not begin with ``resnet``: solo-learn gives every backbone whose 
 stem, by the data set.
 """
 
-from mixbt_plugin.backbones.narrow_resnet import narrow_resnet10
+from collections.abc import Callable
+from typing import Any
+
+from mixbt_plugin.backbones.narrow_resnet import NarrowResNet10, narrow_resnet10
 from mixbt_plugin.backbones.stem_resnet import stem_resnet18, stem_resnet50
 
-BACKBONES = {
+BACKBONES: dict[str, Callable[..., Any]] = {
     "narrow_resnet10": narrow_resnet10,
     "stem_resnet18": stem_resnet18,
     "stem_resnet50": stem_resnet50,
 }
 
-__all__ = ["BACKBONES", "narrow_resnet10", "stem_resnet18", "stem_resnet50"]
+__all__ = ["BACKBONES", "NarrowResNet10", "narrow_resnet10", "stem_resnet18", "stem_resnet50"]

@@ -87,7 +87,7 @@ def test_methods_and_linear_evaluation_keep_the_stem() -> None:
     model: Any = BaseMethod(cfg)
     assert model.backbone.conv1.padding == (1, 1)
     assert model(batch()[1][0])["feats"].shape == (8, 512)
-    cfg = OmegaConf.merge(method_config("mixbt", backbone=backbone), {"finetune": False})
+    cfg = method_config("mixbt", backbone=backbone, finetune=False)
     linear: Any = LinearModel(build_backbone(cfg, None)[0], cfg)
     assert linear.classifier.in_features == 512
     assert isinstance(linear.backbone.maxpool, nn.Identity)
