@@ -14,10 +14,10 @@ from mixbt_plugin.apps.command import run_command
 from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import (
-    evaluation_datasets,
     evaluation_transforms,
     pretrain_dataset,
     pretrain_transform,
+    validation_dataset,
 )
 from mixbt_plugin.data.sources import SOURCES
 from mixbt_plugin.host import METHODS, parse_pretrain_cfg
@@ -61,11 +61,10 @@ def _validation(cfg: DictConfig) -> Any:
     if not labelled:
         return None
     first = cfg.augmentations[0]
-    transforms = evaluation_transforms(
+    _, still = evaluation_transforms(
         cfg.data.dataset, first.crop_size, first.get("mean"), first.get("std")
     )
-    _, val = evaluation_datasets(cfg, *transforms)
-    return loading.val_loader(val, cfg)
+    return loading.val_loader(validation_dataset(cfg, still), cfg)
 
 
 def task(cfg: DictConfig) -> None:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mixbt_plugin.apps.training import require_known
+from mixbt_plugin.data import PROPERTIES, check_data
 from mixbt_plugin.host import METHODS, BaseMethod
 from mixbt_plugin.methods.settings import parse_settings
 from mixbt_plugin.registry import list_methods
@@ -277,6 +278,8 @@ def _check(cfg: DictConfig, declaration: type[Any]) -> None:
     open_to = (*OTHERS_KEYS, *inspect.signature(Trainer).parameters)
     for key, value in check_section(declaration, given, open_to=open_to).items():
         cfg[key] = value
+    require_known("data.dataset", cfg.data.dataset, PROPERTIES)
+    check_data(cfg)
     require_known("backbone.name", cfg.backbone.name, BaseMethod._BACKBONES)
     _try_to_build(cfg)
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from mixbt_plugin.apps.checkpointer import Checkpointer
 from mixbt_plugin.apps.loading import SeedEachEpoch
 from mixbt_plugin.apps.numerics import NumericalGuard
-from mixbt_plugin.data import SOURCES
+from mixbt_plugin.data import PROPERTIES, SOURCES
 from mixbt_plugin.host import HOST, add_dataset
 from mixbt_plugin.registry import register
 
@@ -34,8 +34,9 @@ def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
     """
     OmegaConf.set_struct(cfg, False)
     register()
-    for name, source in SOURCES.items():
-        add_dataset(name, source.num_classes)
+    for name, known in PROPERTIES.items():
+        if known.num_classes is not None:
+            add_dataset(name, known.num_classes)
     check(cfg)
     if OmegaConf.select(cfg, "data.dataset") in SOURCES:
         # The parsers want paths, and take one for validation as a sign that there are labels.

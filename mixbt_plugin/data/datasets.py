@@ -1,84 +1,87 @@
-"""Data sets by the config's ``data.dataset``: the host's, and those of `sources`."""
+"""Data sets by the config's ``data.dataset``."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
 from PIL import Image
 from torch.utils.data import Dataset, Subset
+from torchvision.datasets import CIFAR10, CIFAR100, STL10
 
+from mixbt_plugin.data.checks import existing_path
+from mixbt_plugin.data.files import (
+    ImageFiles,
+    class_folders,
+    class_names,
+    plain_folder,
+    tiny_imagenet,
+    tiny_imagenet_folder,
+)
+from mixbt_plugin.data.h5 import H5Images, h5_classes
+from mixbt_plugin.data.properties import properties
 from mixbt_plugin.data.sources import SOURCES, LabelledImages
-from mixbt_plugin.host import prepare_evaluation_datasets, prepare_pretrain_dataset
+from mixbt_plugin.host import imagenet100_classes
 
 Transform = Callable[[Any], Any]
+FRACTION_SEED = 42
+"""As in solo-learn, so that a fraction is the same images in every format and for every seed."""
 
 
 class ArrayImages(Dataset[Any]):
-    """Images held in memory.
+    """Images held in memory, as (image, class).
 
     Args:
         data: images and classes.
         transform: of a PIL image.
-        with_index: give (index, image, class), as pre-training asks for, not (image, class).
     """
 
-    def __init__(
-        self, data: LabelledImages, transform: Transform, *, with_index: bool = False
-    ) -> None:
+    def __init__(self, data: LabelledImages, transform: Transform) -> None:
         self.images, self.targets = data
         self.transform = transform
-        self.with_index = with_index
 
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        image = self.transform(Image.fromarray(self.images[index]))
-        target = int(self.targets[index])
-        return (index, image, target) if self.with_index else (image, target)
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(Image.fromarray(self.images[index])), int(self.targets[index])
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def default_image_size(dataset: str) -> int:
-    """Height and width that a data set is evaluated at where a config does not say."""
-    if dataset in SOURCES:
-        return SOURCES[dataset].size
-    return {"cifar10": 32, "cifar100": 32, "stl10": 96}.get(dataset, 224)
+class WithIndex(Dataset[Any]):
+    """A data set of (views, class) as (index, views, class), as pre-training asks for."""
+
+    def __init__(self, images: Any) -> None:
+        self.images = images
+        self.targets = _targets(images)
+
+    def __getitem__(self, index: int) -> tuple[int, Any, int]:
+        return (index, *self.images[index])
+
+    def __len__(self) -> int:
+        return len(self.images)
 
 
 def pretrain_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
     """Training images of a parsed pre-training config, as (index, views, class).
 
     Args:
-        cfg: with ``data.dataset``, its paths, ``data.fraction`` and, for ``photo_patches``,
-            ``data.color`` (false by default).
+        cfg: with ``data.dataset``, its paths, ``data.fraction``; for ``custom``
+            ``data.no_labels``, for ``photo_patches`` ``data.color`` (both false by default).
         transform: from a PIL image to views.
 
     Returns:
-        The data set.
+        The data set; of STL-10 ``train+unlabeled``.
 
     Raises:
-        ValueError: a folder is missing or ``data.fraction`` is out of range.
-        ModuleNotFoundError: the package that carries the images is missing.
+        ValueError: a folder is missing or empty, or ``data.fraction`` is out of range.
+        ModuleNotFoundError: the package that carries or reads the images is missing.
     """
-    source = SOURCES.get(cfg.data.dataset)
-    if source is not None:
-        source.require_packages()
-        images: Any = ArrayImages(
-            source.load("train", cfg.data.get("color", False)), transform, with_index=True
-        )
-    else:
-        _require_folder(cfg, "data.train_path", cfg.data.get("train_path"))
-        images = prepare_pretrain_dataset(
-            cfg.data.dataset,
-            transform,
-            train_data_path=cfg.data.train_path,
-            data_format=cfg.data.format,
-            no_labels=cfg.data.no_labels,
-        )
-    return take_fraction(images, cfg.data.fraction)
+    return take_fraction(
+        WithIndex(_images(cfg, "train", transform, pretrain=True)), cfg.data.fraction
+    )
 
 
 def evaluation_datasets(
@@ -95,28 +98,47 @@ def evaluation_datasets(
         Both data sets.
 
     Raises:
-        ValueError: a folder is missing.
-        ModuleNotFoundError: the package that carries the images is missing.
+        ValueError: a folder is missing or empty, or the two hold different classes.
+        ModuleNotFoundError: the package that carries or reads the images is missing.
     """
-    source = SOURCES.get(cfg.data.dataset)
-    if source is not None:
-        source.require_packages()
-        color = cfg.data.get("color", False)
-        return (
-            ArrayImages(source.load("train", color), train_transform),
-            ArrayImages(source.load("test", color), val_transform),
+    return _images(cfg, "train", train_transform), validation_dataset(cfg, val_transform)
+
+
+def validation_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
+    """The validation images alone; see `evaluation_datasets`."""
+    images = _images(cfg, "val", transform)
+    ours = getattr(images, "classes", None)
+    if not properties(cfg.data.dataset).downloaded and ours is not None:
+        theirs = _training_classes(cfg)
+        if ours != theirs:
+            raise ValueError(
+                f"data.val_path={str(cfg.data.val_path)!r}: its classes are not those of "
+                f"data.train_path={str(cfg.data.train_path)!r}: {_difference(ours, theirs)}. They "
+                "are numbered in alphabetical order, so both must have the same."
+            )
+    return images
+
+
+def _training_classes(cfg: DictConfig) -> list[str]:
+    """Without listing the images."""
+    path = existing_path(cfg, "data.train_path")
+    if cfg.data.get("format") == "h5":
+        return h5_classes(path, _h5_selection(cfg.data.dataset))
+    if cfg.data.dataset == "tiny_imagenet":
+        path = tiny_imagenet_folder(path, "train")
+    return class_names(path)
+
+
+def _difference(val: list[str], train: list[str]) -> str:
+    parts = [
+        f"{len(names)} only in {where} ({', '.join(sorted(names)[:3])}{', …' * (len(names) > 3)})"
+        for where, names in (
+            ("data.val_path", set(val) - set(train)),
+            ("data.train_path", set(train) - set(val)),
         )
-    for key in ("train_path", "val_path"):
-        _require_folder(cfg, f"data.{key}", cfg.data.get(key))
-    train, val = prepare_evaluation_datasets(
-        cfg.data.dataset,
-        train_transform,
-        val_transform,
-        train_data_path=cfg.data.train_path,
-        val_data_path=cfg.data.val_path,
-        data_format=cfg.data.get("format", "image_folder"),
-    )
-    return train, val
+        if names
+    ]
+    return ", ".join(parts)
 
 
 def take_fraction(images: Any, fraction: float) -> Any:
@@ -127,10 +149,10 @@ def take_fraction(images: Any, fraction: float) -> Any:
         fraction: in (0, 1); -1 takes all.
 
     Returns:
-        The data set, or a subset of it.
+        The data set, or a subset of it: that of solo-learn.
 
     Raises:
-        ValueError: ``fraction`` is neither.
+        ValueError: ``fraction`` is neither, or too small for the classes.
     """
     if fraction == -1:
         return images
@@ -138,18 +160,66 @@ def take_fraction(images: Any, fraction: float) -> Any:
         raise ValueError(f"data.fraction={fraction}: expected a share in (0, 1), or -1 for all.")
     from sklearn.model_selection import train_test_split
 
-    labels = getattr(images, "targets", None)
-    if labels is None:
-        labels = getattr(images, "labels", None)
-    indexes, _ = train_test_split(
-        range(len(images)), train_size=fraction, stratify=labels, random_state=42
-    )
+    try:
+        indexes, _ = train_test_split(
+            range(len(images)),
+            train_size=fraction,
+            stratify=_targets(images),
+            random_state=FRACTION_SEED,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"data.fraction={fraction}: cannot be drawn from {len(images)} images. {error}"
+        ) from error
     return Subset(images, indexes)
 
 
-def _require_folder(cfg: DictConfig, key: str, path: str | None) -> None:
-    if path is None:
-        raise ValueError(f"{key} is missing from the config.")
-    downloaded = cfg.data.dataset in ("cifar10", "cifar100", "stl10")
-    if not downloaded and not Path(path).exists():
-        raise ValueError(f"{key}={path!r}: no such folder.")
+def _targets(images: Any) -> Any:
+    # torchvision says targets, but STL10 labels; a folder without labels has neither.
+    targets = getattr(images, "targets", None)
+    return getattr(images, "labels", None) if targets is None else targets
+
+
+def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool = False) -> Any:
+    name, key = cfg.data.dataset, f"data.{split}_path"
+    if name in SOURCES:
+        SOURCES[name].require_packages()
+        color = cfg.data.get("color", False)
+        return ArrayImages(
+            SOURCES[name].load("train" if split == "train" else "test", color), transform
+        )
+    path = existing_path(cfg, key)
+    try:
+        if properties(name).downloaded:
+            return _downloaded(name, split, pretrain)(str(path), transform=transform)
+        if cfg.data.get("format") == "h5":
+            images: Any = H5Images(path, transform, _h5_selection(name))
+        elif name == "tiny_imagenet":
+            images = ImageFiles(tiny_imagenet(path, split), transform)
+        elif pretrain and cfg.data.get("no_labels", False):
+            images = ImageFiles(plain_folder(path), transform)
+        else:
+            images = ImageFiles(class_folders(path), transform)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{key}={str(path)!r}: {error}") from error
+    expected, found = properties(name).num_classes, len(images.classes)
+    if expected is not None and found > expected:
+        raise ValueError(
+            f"{key}={str(path)!r}: holds {found} classes, and {name} has {expected}. "
+            "data.dataset=custom takes any number."
+        )
+    if expected is not None and found < expected:
+        warnings.warn(f"{key}: {path} holds {found} of {name}'s {expected} classes.", stacklevel=2)
+    return images
+
+
+def _h5_selection(name: str) -> list[str] | None:
+    return imagenet100_classes() if name == "imagenet100" else None
+
+
+def _downloaded(name: str, split: str, pretrain: bool) -> Callable[..., Any]:
+    if name == "stl10":
+        splits = {"train": "train+unlabeled" if pretrain else "train", "val": "test"}
+        return partial(STL10, split=splits[split], download=True)
+    cifar = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    return partial(cifar, train=split == "train", download=True)

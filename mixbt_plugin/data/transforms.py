@@ -6,19 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torchvision import transforms
 
-from mixbt_plugin.data.sources import SOURCES
+from mixbt_plugin.data.properties import properties
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation, build_transform_pipeline
 
-MEAN_AND_STD: dict[str, tuple[Sequence[float], Sequence[float]]] = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "stl10": ((0.4914, 0.4823, 0.4466), (0.247, 0.243, 0.261)),
-    **{name: (source.mean, source.std) for name, source in SOURCES.items()},
-}
-WHOLE_IMAGE = ("cifar10", "cifar100", "stl10", *SOURCES)
 Size = int | Sequence[int]
 
 
@@ -26,30 +18,23 @@ def pretrain_transform(cfg: DictConfig) -> Any:
     """The views of an image, from ``cfg.augmentations``, by the host's pipelines.
 
     Args:
-        cfg: a parsed pre-training config. A pipeline's own ``mean`` and ``std`` are kept; for the
-            data sets of `mixbt_plugin.data.sources` theirs are the default.
+        cfg: a parsed pre-training config. A pipeline's own ``mean`` and ``std`` are used for every
+            data set (solo-learn uses them for custom data alone), and the data set's without them.
 
     Returns:
         A function from a PIL image to a list of tensors (3, H, W).
     """
-    name = cfg.data.dataset
+    known = properties(cfg.data.dataset)
     pipelines = []
     for augmentation in cfg.augmentations:
-        if name in SOURCES:
-            mean, std = MEAN_AND_STD[name]
-            augmentation.mean = augmentation.get("mean", list(mean))
-            augmentation.std = augmentation.get("std", list(std))
-        pipeline = build_transform_pipeline(name, augmentation)
-        _normalize_by_plain_numbers(pipeline)
+        pipeline: Any = build_transform_pipeline(cfg.data.dataset, augmentation)
+        for step in pipeline.transforms:
+            if isinstance(step, transforms.Normalize):
+                # As plain numbers: a config's list is read element by element for each image.
+                step.mean = list(augmentation.get("mean") or known.mean)
+                step.std = list(augmentation.get("std") or known.std)
         pipelines.append(NCropAugmentation(pipeline, augmentation.num_crops))
     return FullTransformPipeline(pipelines)
-
-
-def _normalize_by_plain_numbers(pipeline: Any) -> None:
-    # A config's list is read element by element for each image: half of the pipeline's time.
-    for step in pipeline.transforms:
-        if isinstance(step, transforms.Normalize):
-            step.mean, step.std = list(step.mean), list(step.std)
 
 
 def evaluation_transforms(
@@ -60,9 +45,8 @@ def evaluation_transforms(
 ) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """Pipelines of linear training and of validation, at the size that the network was trained on.
 
-    They are solo-learn's (solo/data/classification_dataloader.py) but for three things that it
-    fixes and these do not: custom images are not always brought to 224 pixels, CIFAR-100 is not
-    normalised with CIFAR-10's statistics, and a data set of small images may be scaled.
+    solo-learn's (solo/data/classification_dataloader.py) are of one size for each data set, 224
+    pixels for custom images, and normalise CIFAR-100 with CIFAR-10's statistics.
 
     Args:
         dataset: name of the data set.
@@ -75,22 +59,20 @@ def evaluation_transforms(
         image keeps its class) and the validation pipeline, each to tensors (3, H, W).
     """
     height, width = _pair(size)
-    default_mean, default_std = MEAN_AND_STD.get(
-        dataset, (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    )
+    known = properties(dataset)
     to_tensor = [
         transforms.ToTensor(),
-        transforms.Normalize(mean or default_mean, std or default_std),
+        transforms.Normalize(list(mean or known.mean), list(std or known.std)),
     ]
     crop: list[Any] = [transforms.RandomResizedCrop((height, width), scale=(0.08, 1.0))]
-    if dataset not in SOURCES or SOURCES[dataset].flip:
+    if known.flip:
         crop.append(transforms.RandomHorizontalFlip())
-    if dataset in WHOLE_IMAGE:
+    at_its_own_size = known.fixed_size and height == width == known.size
+    if known.margin == 1 or at_its_own_size:
         resize: list[Any] = [transforms.Resize((height, width))]
     else:
-        # 256 for 224, the margin that ImageNet is evaluated with.
         resize = [
-            transforms.Resize(round(max(height, width) * 256 / 224)),
+            transforms.Resize(round(max(height, width) * known.margin)),
             transforms.CenterCrop((height, width)),
         ]
     return transforms.Compose(crop + to_tensor), transforms.Compose(resize + to_tensor)

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
         add_dataset,
         build_backbone,
         build_transform_pipeline,
+        imagenet100_classes,
         parse_linear_cfg,
         parse_pretrain_cfg,
-        prepare_evaluation_datasets,
-        prepare_pretrain_dataset,
     )
 
     HOST: Host
@@ -45,10 +44,9 @@ __all__ = [
     "build_backbone",
     "build_transform_pipeline",
     "detect",
+    "imagenet100_classes",
     "parse_linear_cfg",
     "parse_pretrain_cfg",
-    "prepare_evaluation_datasets",
-    "prepare_pretrain_dataset",
 ]
 
 

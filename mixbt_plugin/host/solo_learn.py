@@ -19,15 +19,11 @@ from mixbt_plugin.host.embedded.backbones import build_backbone as _build_backbo
 try:
     from solo.args import linear as _linear_args
     from solo.args import pretrain as _pretrain_args
-    from solo.data.classification_dataloader import (
-        prepare_datasets as prepare_evaluation_datasets,
-    )
     from solo.data.pretrain_dataloader import (
         FullTransformPipeline,
         NCropAugmentation,
         build_transform_pipeline,
     )
-    from solo.data.pretrain_dataloader import prepare_datasets as prepare_pretrain_dataset
     from solo.methods import METHODS
     from solo.methods.base import BaseMethod
     from solo.methods.linear import LinearModel
@@ -71,6 +67,14 @@ def add_dataset(name: str, num_classes: int) -> None:
             args._SUPPORTED_DATASETS.append(name)
 
 
+def imagenet100_classes() -> list[str]:
+    """The classes of ImageNet-100, by which solo-learn reads an H5 file of all of ImageNet."""
+    listed = (
+        Path(_pretrain_args.__file__).parents[1] / "data/dataset_subset/imagenet100_classes.txt"
+    )
+    return listed.read_text().split()
+
+
 __all__ = [
     "METHODS",
     "BaseMethod",
@@ -81,8 +85,7 @@ __all__ = [
     "add_dataset",
     "build_backbone",
     "build_transform_pipeline",
+    "imagenet100_classes",
     "parse_linear_cfg",
     "parse_pretrain_cfg",
-    "prepare_evaluation_datasets",
-    "prepare_pretrain_dataset",
 ]

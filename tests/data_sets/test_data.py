@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
-from PIL import Image
+from omegaconf import OmegaConf, open_dict
+from PIL import Image, ImageOps
 
 from mixbt_plugin.backbones import NarrowResNet10
-from mixbt_plugin.data import SOURCES, evaluation_transforms, pretrain_dataset, take_fraction
+from mixbt_plugin.data import (
+    SOURCES,
+    evaluation_transforms,
+    pretrain_dataset,
+    pretrain_transform,
+    take_fraction,
+)
 from mixbt_plugin.data.datasets import ArrayImages
 from mixbt_plugin.data.sources import LabelledImages
+from tests.apps.test_training import composed
 
 
 @pytest.mark.parametrize(
@@ -56,7 +65,9 @@ def ramp(height: int = 40, width: int = 40) -> Image.Image:
     return Image.fromarray(np.repeat(pixels[..., None], 3, axis=-1))
 
 
-@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "stl10", "custom", "mnist5k"])
+@pytest.mark.parametrize(
+    "dataset", ["cifar10", "stl10", "tiny_imagenet", "imagenet", "custom", "mnist5k"]
+)
 @pytest.mark.parametrize("size", [24, [24, 24], [20, 28]])
 def test_evaluation_size_fits(dataset: str, size: Any) -> None:
     expected = (3, *(size if isinstance(size, list) else (size, size)))
@@ -74,6 +85,57 @@ def test_cifar100_has_its_own_statistics() -> None:
     )
     torch.testing.assert_close(values["cifar100"], expected)
     assert not values["cifar10"].allclose(expected)
+
+
+def edge() -> Image.Image:
+    """96 x 96 pixels, black, with a white frame 3 pixels wide."""
+    return ImageOps.expand(Image.new("RGB", (90, 90)), 3, (255, 255, 255))
+
+
+@pytest.mark.parametrize(
+    "dataset,size,frame",
+    [
+        ("stl10", 96, True),  # taken whole
+        ("stl10", 64, False),  # 70 pixels, and 64 of the centre
+        ("tiny_imagenet", 64, True),
+        ("imagenet", 96, False),  # 110 pixels, and 96 of the centre
+        ("custom", 64, False),
+    ],
+)
+def test_validation_images_are_whole_or_their_centre(dataset: str, size: int, frame: bool) -> None:
+    _, still = evaluation_transforms(dataset, size, [0.0] * 3, [1.0] * 3)
+    values = still(edge())
+    assert values.shape == (3, size, size)
+    assert bool(values[:, 0].min() > 0.9) == frame
+    assert values[:, size // 2, size // 2].max() == 0
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "tiny_imagenet", "custom"])
+def test_training_and_validation_normalise_alike(dataset: str) -> None:
+    cfg = composed(Path("pretrain/cifar/mixbt.yaml"), f"data.dataset={dataset}")
+    grey = Image.new("RGB", (64, 64), (128, 128, 128))
+    for given in ({}, {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}):
+        for augmentation in cfg.augmentations:
+            with open_dict(augmentation):
+                augmentation.update(
+                    color_jitter={"prob": 0}, solarization={"prob": 0}, gaussian_blur={"prob": 0}
+                )
+                augmentation.update(given)
+        first, second = pretrain_transform(cfg)(grey)
+        _, still = evaluation_transforms(dataset, 32, given.get("mean"), given.get("std"))
+        torch.testing.assert_close(first, still(grey))
+        torch.testing.assert_close(second, first)
+
+
+def test_data_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    for name in ("cifar10", "stl10"):
+        cfg = OmegaConf.create({"data": {"dataset": name, "train_path": str(tmp_path)}})
+        with pytest.raises(ValueError, match="data.train_path=.*no route to host"):
+            pretrain_dataset(cfg, lambda x: x)
 
 
 def test_given_statistics_are_used() -> None:
@@ -108,7 +170,7 @@ def test_bad_fraction(fraction: float) -> None:
 
 def test_missing_folder() -> None:
     cfg = OmegaConf.create({"data": {"dataset": "custom", "train_path": "/no/where"}})
-    with pytest.raises(ValueError, match="data.train_path='/no/where': no such folder"):
+    with pytest.raises(ValueError, match="data.train_path=./no/where.: no such folder"):
         pretrain_dataset(cfg, lambda x: x)
 
 

@@ -2,7 +2,7 @@
 
 It offers the part of solo-learn's contract that this plugin calls: the same config keys, method
 interface, log names, parameter names and checkpoint layout, so that configs and checkpoints go
-both ways. What solo-learn does beyond that (its other methods, DALI, H5, UMAP, auto-resume,
+both ways. What solo-learn does beyond that (its other methods, DALI, UMAP, auto-resume,
 PoolFormer and Wide ResNet) is solo-learn's.
 """
 
@@ -14,10 +14,6 @@ from mixbt_plugin.host.embedded.backbones import BACKBONES
 from mixbt_plugin.host.embedded.backbones import build_backbone as _build_backbone
 from mixbt_plugin.host.embedded.base import BaseMethod
 from mixbt_plugin.host.embedded.config import add_dataset, parse_linear_cfg, parse_pretrain_cfg
-from mixbt_plugin.host.embedded.datasets import (
-    prepare_evaluation_datasets,
-    prepare_pretrain_dataset,
-)
 from mixbt_plugin.host.embedded.knn import WeightedKNNClassifier
 from mixbt_plugin.host.embedded.linear import LinearModel
 from mixbt_plugin.host.embedded.transforms import (
@@ -29,6 +25,12 @@ from mixbt_plugin.host.embedded.transforms import (
 METHODS: dict[str, type] = {"base": BaseMethod, "linear": LinearModel}
 build_backbone = partial(_build_backbone, BACKBONES)
 
+
+def imagenet100_classes() -> list[str] | None:
+    """The classes of ImageNet-100; a list of solo-learn's, which is not here."""
+    return None
+
+
 __all__ = [
     "METHODS",
     "BaseMethod",
@@ -39,8 +41,7 @@ __all__ = [
     "add_dataset",
     "build_backbone",
     "build_transform_pipeline",
+    "imagenet100_classes",
     "parse_linear_cfg",
     "parse_pretrain_cfg",
-    "prepare_evaluation_datasets",
-    "prepare_pretrain_dataset",
 ]

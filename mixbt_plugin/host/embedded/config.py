@@ -144,10 +144,6 @@ def _parse_shared(cfg: DictConfig, schedulers: Any) -> None:
             "wandb.offline": False,
         },
     )
-    if cfg.data.format != "image_folder":
-        raise ValueError(
-            f"data.format={cfg.data.format!r}: needs solo-learn; without it only 'image_folder'."
-        )
     add_shared_defaults(cfg)
     require_choice(cfg, "scheduler.interval", ("step", "epoch"))
     defaults_of: dict[str, dict[str, Any]] = {

@@ -1,0 +1,85 @@
+"""Images in an H5 file, in solo-learn's layout (solo/data/h5_dataset.py)."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from mixbt_plugin.data.reading import read_image
+
+
+class H5Images(Dataset[Any]):
+    """An H5 file as (image, class): a group for each class, in it the bytes of each image file.
+
+    solo-learn keeps the list of a file's images in the home folder, under the file's base name,
+    and reads it again without looking whether the file is another one; this lists it each time.
+
+    Args:
+        path: of the file.
+        transform: of a PIL image.
+        classes: names of the groups to read, numbered in alphabetical order; all where none of
+            them is there, or none is given.
+
+    Raises:
+        ModuleNotFoundError: h5py is not installed.
+        OSError: it is not an H5 file, or holds no images.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        transform: Callable[[Any], Any],
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        self.path = str(path)
+        self.transform = transform
+        self._file: Any = None
+        self._process = -1
+        self.classes = h5_classes(path, classes)
+        with _h5py().File(self.path, "r") as file:
+            self.samples = [
+                (name, image, number)
+                for number, name in enumerate(self.classes)
+                if name in file
+                for image in file[name]
+            ]
+        if not self.samples:
+            raise OSError("holds no images: a group for each class, their files' bytes in it.")
+        self.targets = [number for *_, number in self.samples]
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        name, image, number = self.samples[index]
+        content = io.BytesIO(self._opened()[name][image][:])
+        return self.transform(read_image(content, f"{self.path}:{name}/{image}")), number
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def _opened(self) -> Any:
+        # An H5 file that was opened before a fork must not be read after it.
+        if self._process != os.getpid():
+            self._file, self._process = _h5py().File(self.path, "r"), os.getpid()
+        return self._file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None, "_process": -1}
+
+
+def h5_classes(path: str | Path, classes: Sequence[str] | None = None) -> list[str]:
+    """The classes of `H5Images` in the order of their numbers."""
+    with _h5py().File(str(path), "r") as file:
+        present = sorted(file)
+    return sorted(classes) if classes and not set(classes).isdisjoint(present) else present
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("data.format='h5': pip install \"mixbt-plugin[h5]\"") from error
+    return h5py

@@ -1,0 +1,73 @@
+"""What is known of each data set apart from its images: classes, size, statistics, validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from mixbt_plugin.data.sources import SOURCES
+
+
+@dataclass(frozen=True)
+class Properties:
+    """A data set apart from its images.
+
+    Attributes:
+        num_classes: number of classes; None where the folders say.
+        size: height and width in pixels that it is evaluated at where a config does not say.
+        mean: of the channels, in [0, 1].
+        std: of the channels.
+        margin: validation images are brought to ``margin`` times the crop size before its centre
+            is cut out; at 1 they are taken whole.
+        fixed_size: all images are of ``size``, and at that size they are always taken whole.
+        flip: whether mirrored images keep their class.
+        downloaded: whether torchvision puts it into ``data.train_path`` where it is not there.
+    """
+
+    num_classes: int | None
+    size: int
+    mean: Sequence[float] = IMAGENET_DEFAULT_MEAN
+    std: Sequence[float] = IMAGENET_DEFAULT_STD
+    margin: float = 1.0
+    fixed_size: bool = True
+    flip: bool = True
+    downloaded: bool = False
+
+
+# 256 pixels for a crop of 224, as ImageNet is evaluated everywhere.
+IMAGENET_MARGIN = 256 / 224
+CUSTOM = Properties(None, 224, margin=IMAGENET_MARGIN, fixed_size=False)
+PROPERTIES: dict[str, Properties] = {
+    # Statistics as in solo-learn (solo/data/pretrain_dataloader.py).
+    "cifar10": Properties(
+        10, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), downloaded=True
+    ),
+    "cifar100": Properties(
+        100, 32, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), downloaded=True
+    ),
+    # 70 pixels for a crop of 64, as mix-bt (utils.py:86); solo-learn evaluates at 96 alone.
+    "stl10": Properties(
+        10, 96, (0.4914, 0.4823, 0.4466), (0.247, 0.243, 0.261), margin=70 / 64, downloaded=True
+    ),
+    # Statistics of mix-bt (utils.py:36-57).
+    "tiny_imagenet": Properties(200, 64, (0.480, 0.448, 0.398), (0.277, 0.269, 0.282)),
+    "imagenet": Properties(1000, 224, margin=IMAGENET_MARGIN, fixed_size=False),
+    "imagenet100": Properties(100, 224, margin=IMAGENET_MARGIN, fixed_size=False),
+    "custom": CUSTOM,
+    **{
+        name: Properties(source.num_classes, source.size, source.mean, source.std, flip=source.flip)
+        for name, source in SOURCES.items()
+    },
+}
+
+
+def properties(dataset: str) -> Properties:
+    """The properties of a data set; those of ``custom`` for a name that is not known."""
+    return PROPERTIES.get(dataset, CUSTOM)
+
+
+def default_image_size(dataset: str) -> int:
+    """Height and width that a data set is evaluated at where a config does not say."""
+    return properties(dataset).size
