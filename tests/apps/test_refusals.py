@@ -21,6 +21,7 @@ from mixbt_plugin.apps.linear import linear
 from mixbt_plugin.apps.pretrain import pretrain
 from mixbt_plugin.data.sources import SOURCES
 from tests.apps.composing import composed
+from tests.images import image_folder
 
 
 class TrainingStartedError(Exception):
@@ -74,6 +75,60 @@ def test_pretrain(overrides: list[str], message: str) -> None:
         pretrain(cfg)
     assert message in str(caught.value)
     assert not Path("trained_models").exists()
+
+
+@pytest.mark.parametrize(
+    "overrides,message",
+    [
+        (
+            ["data.dataset=tinyimagenet"],
+            "data.dataset='tinyimagenet' is not known: did you mean 'tiny_",
+        ),
+        (["data.train_path=null"], "data.train_path is missing"),
+        (["data.train_path=nowhere"], "data.train_path='nowhere': no such folder"),
+        (["data.train_path=empty"], "data.train_path='empty': the folder is empty"),
+        (["data.val_path=empty"], "data.val_path='empty': the folder is empty"),
+        (["data.train_path=file"], "data.train_path='file': is a file; expected a folder"),
+        (["data.train_path=flat"], "data.train_path='flat': Couldn't find any class folder"),
+        (
+            ["+data.no_labels=true"],
+            "data.train_path='images/train': no images in it; class folders",
+        ),
+        (
+            ["data.val_path=other"],
+            "data.val_path='other': its classes are not those of data.train_",
+        ),
+        (
+            ["data.dataset=imagenet", "+data.no_labels=true"],
+            "data.no_labels=True with data.dataset='imagenet': it is for 'custom'",
+        ),
+        (["data.format=h5"], "data.format='h5' with data.dataset='custom': it is for imagenet, im"),
+        (
+            ["data.format=h5", "data.dataset=imagenet"],
+            "data.train_path='images/train': no such file; data.format=h5 reads one H5 file",
+        ),
+        (["data.fraction=0.01"], "data.fraction=0.01: cannot be drawn from 48 images"),
+    ],
+)
+def test_data(overrides: list[str], message: str) -> None:
+    image_folder(Path("images"))
+    Path("empty").mkdir()
+    Path("file").touch()
+    Path("flat").mkdir()
+    Path("flat", "0.png").hardlink_to("images/train/class0/0.png")
+    Path("other/class0").mkdir(parents=True)
+    Path("other/class0/0.png").hardlink_to("images/train/class0/0.png")
+    with pytest.raises(ValueError, match=r"^" + re.escape(message)):
+        pretrain(
+            composed(
+                "pretrain/cifar/mixbt.yaml",
+                "data.dataset=custom",
+                "data.train_path=images/train",
+                "data.val_path=images/val",
+                "optimizer.batch_size=16",
+                *overrides,
+            )
+        )
 
 
 @pytest.mark.parametrize("method", ["barlow_twins", "vicreg"])

@@ -12,7 +12,7 @@ import torch
 from omegaconf import OmegaConf, open_dict
 from PIL import Image, ImageOps
 
-from mixbt_plugin.backbones import NarrowResNet10
+from mixbt_plugin.backbones.narrow_resnet import NarrowResNet10
 from mixbt_plugin.data import (
     SOURCES,
     evaluation_transforms,
@@ -22,7 +22,7 @@ from mixbt_plugin.data import (
 )
 from mixbt_plugin.data.datasets import ArrayImages
 from mixbt_plugin.data.sources import LabelledImages
-from tests.apps.test_training import composed
+from tests.apps.composing import composed
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_validation_images_are_whole_or_their_centre(dataset: str, size: int, fr
 
 @pytest.mark.parametrize("dataset", ["cifar10", "tiny_imagenet", "custom"])
 def test_training_and_validation_normalise_alike(dataset: str) -> None:
-    cfg = composed(Path("pretrain/cifar/mixbt.yaml"), f"data.dataset={dataset}")
+    cfg = composed("pretrain/cifar/mixbt.yaml", f"data.dataset={dataset}")
     grey = Image.new("RGB", (64, 64), (128, 128, 128))
     for given in ({}, {"mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}):
         for augmentation in cfg.augmentations:

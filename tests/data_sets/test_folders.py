@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,8 +44,9 @@ def test_tiny_imagenet_as_downloaded(tiny: Path, whole_folder: bool) -> None:
     cfg = config("tiny_imagenet", tiny)
     if whole_folder:
         cfg.data.train_path = cfg.data.val_path = str(tiny)
-    train, val = evaluation_datasets(cfg, pixels, pixels)
-    assert (len(train), len(val)) == (2 * TINY_CLASSES, 2 * TINY_CLASSES)  # type: ignore[arg-type]
+    splits: Any = evaluation_datasets(cfg, pixels, pixels)
+    train, val = splits
+    assert (len(train), len(val)) == (2 * TINY_CLASSES, 2 * TINY_CLASSES)
     classes = sorted(path.name for path in (tiny / "train").iterdir())
     assert [target for _, target in train] == [n // 2 for n in range(2 * TINY_CLASSES)]
     rows = (tiny / "val" / "val_annotations.txt").read_text().splitlines()
@@ -60,8 +63,8 @@ def test_tiny_imagenet_whose_validation_images_were_sorted(tiny: Path, tmp_path:
         (tmp_path / "val" / label / "images").mkdir(parents=True, exist_ok=True)
         (tmp_path / "val" / label / "images" / name).hardlink_to(tiny / "val" / "images" / name)
     cfg = config("tiny_imagenet", tiny, val_path=str(tmp_path / "val"))
-    classes = [target for _, target in validation_dataset(cfg, pixels)]
-    assert classes == [n // 2 for n in range(2 * TINY_CLASSES)]
+    val: Any = validation_dataset(cfg, pixels)
+    assert [target for _, target in val] == [n // 2 for n in range(2 * TINY_CLASSES)]
 
 
 def test_tiny_imagenet_with_a_missing_image(tiny: Path, tmp_path: Path) -> None:
@@ -82,9 +85,8 @@ def test_a_fraction_of_tiny_imagenet_has_all_classes(tiny: Path) -> None:
 def test_a_fraction_holds_for_pretraining_alone(images: Path) -> None:
     cfg = config("custom", images, fraction=0.5)
     part: Any = pretrain_dataset(cfg, pixels)
-    train, val = evaluation_datasets(cfg, pixels, pixels)
-    sizes = len(part), len(train), len(val)  # type: ignore[arg-type]
-    assert sizes == (CLASSES * 4, CLASSES * 8, CLASSES * 8)
+    splits: Any = evaluation_datasets(cfg, pixels, pixels)
+    assert [len(part), *map(len, splits)] == [CLASSES * 4, CLASSES * 8, CLASSES * 8]
 
 
 def test_a_fraction_without_labels(images: Path) -> None:
@@ -227,3 +229,15 @@ def test_a_broken_h5_file(tmp_path: Path) -> None:
     (tmp_path / "train").write_bytes(b"no H5 file")
     with pytest.raises(ValueError, match="data.train_path=.*Unable to"):
         pretrain_dataset(config("imagenet", tmp_path, format="h5"), pixels)
+
+
+def test_the_documented_sorting_of_tiny_imagenet(tiny: Path, tmp_path: Path) -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    script = docs.split("```bash\n")[1].split("```")[0]
+    shutil.copytree(tiny, tmp_path / "tiny-imagenet-200")
+    subprocess.run(["bash", "-c", script], check=True, cwd=tmp_path)
+    as_downloaded: Any = validation_dataset(config("tiny_imagenet", tiny), Image.Image.tobytes)
+    root = tmp_path / "tiny-imagenet-200"
+    cfg = config("custom", root, val_path=str(root / "val_sorted"))
+    by_folder: Any = validation_dataset(cfg, Image.Image.tobytes)
+    assert sorted(by_folder) == sorted(as_downloaded)

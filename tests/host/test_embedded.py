@@ -183,7 +183,6 @@ def test_parsing_scales_rates_and_counts_views() -> None:
         ({"optimizer__name": "adagrad"}, "optimizer.name='adagrad'"),
         ({"scheduler__name": "exponential"}, "scheduler.name='exponential'"),
         ({"scheduler__interval": "hour"}, "scheduler.interval='hour'"),
-        ({"data__format": "h5"}, "data.format='h5': needs solo-learn"),
         ({"max_epochs": None}, "max_epochs is missing"),
         ({"optimizer__classifier_lr": None}, "optimizer.classifier_lr is missing"),
         ({"data__dataset": "custom", "data__train_path": "nowhere"}, "data.train_path='nowhere'"),
