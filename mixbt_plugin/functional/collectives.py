@@ -11,12 +11,13 @@ Two ways are offered by name:
   of the local batch, and an ``all_reduce`` that autograd does not see, which makes the gradient
   ``1 / world_size`` of the true one.
 
-Each process must hold the same number of rows.
+Each process must hold the same number of rows; `require_equal_rows` says so where they do not.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
+from weakref import WeakSet
 
 import torch
 import torch.distributed as dist
@@ -29,6 +30,39 @@ ddp_choices: tuple[Ddp, ...] = ("exact", "legacy")
 def world_size() -> int:
     """Number of processes of the running group, 1 outside of one."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def require_equal_rows(rows: int, device: torch.device) -> None:
+    """Refuses processes with different numbers of rows, on all of them.
+
+    On an accelerator, where reading the numbers makes a step wait, only the first call of a group
+    looks.
+
+    Args:
+        rows: of this process.
+        device: of its tensors.
+
+    Raises:
+        ValueError: the numbers differ.
+    """
+    if world_size() == 1 or torch.compiler.is_compiling():
+        return
+    if device.type != "cpu":
+        if dist.group.WORLD in _compared:
+            return
+        _compared.add(dist.group.WORLD)
+    counts = torch.zeros(world_size(), dtype=torch.int64, device=device)
+    counts[dist.get_rank()] = rows
+    dist.all_reduce(counts)
+    found = counts.tolist()
+    if len(set(found)) > 1:
+        raise ValueError(
+            f"the processes hold {', '.join(map(str, found))} rows: expected as many on each. Drop "
+            "the incomplete last batch (drop_last=True), or fill it up."
+        )
+
+
+_compared: WeakSet[Any] = WeakSet()
 
 
 def gather_rows(z: Tensor) -> Tensor:

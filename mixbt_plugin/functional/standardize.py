@@ -50,6 +50,8 @@ def standardize(
     if ddp == "exact":
         squares, n = shared_sum(squares), n * world_size()
     variance = squares / (n - 1 if unbiased else n)
+    # A variance that overflowed shall not pass for one that makes every entry 0.
+    variance = variance + 0 * variance
     return centered / torch.sqrt(variance + eps)
 
 

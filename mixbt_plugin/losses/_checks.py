@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixbt_plugin.functional import require_equal_rows
+
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises ValueError unless ``value`` is one of ``choices``."""
@@ -23,7 +25,8 @@ def check_batches(batches: Mapping[str, Any]) -> None:
 
     Raises:
         TypeError: not a tensor, or not floating-point.
-        ValueError: not two-dimensional, too few rows or columns, shapes or devices that differ.
+        ValueError: not two-dimensional, too few rows or columns, shapes or devices that differ;
+            numbers of rows that differ between the processes.
     """
     first_name, first = next(iter(batches.items()))
     for name, z in batches.items():
@@ -46,6 +49,7 @@ def check_batches(batches: Mapping[str, Any]) -> None:
             )
         if z.device != first.device:
             raise ValueError(f"{name} is on {z.device} but {first_name} on {first.device}.")
+    require_equal_rows(first.size(0), first.device)
 
 
 def check_views(views: Sequence[Tensor]) -> None:

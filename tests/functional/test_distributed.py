@@ -45,6 +45,11 @@ def run_rank(rank: int, port: int, folder: str) -> None:
                     results[name, n, impl, ddp] = value_and_gradient(
                         loss, views, impl=impl, ddp=ddp
                     )
+    for name, (count, loss) in LOSSES.items():
+        uneven = [z.detach()[: 8 - rank].requires_grad_() for z in random_views(count, 8, 20)]
+        with pytest.raises(ValueError, match="the processes hold 8, 7 rows: expected as many on"):
+            value_and_gradient(loss, uneven)
+        results["refused", name] = True
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -119,3 +124,10 @@ def test_legacy_vicreg_logs_the_local_invariance(name: str, results: list[dict[A
     assert ranks[0][0] != ranks[1][0]
     torch.testing.assert_close(torch.stack([v for v, _ in ranks]).mean(), value)
     assert (averaged - gradient).norm() <= 1e-10 * gradient.norm()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_uneven_batches_are_refused_on_every_process(
+    name: str, results: list[dict[Any, Any]]
+) -> None:
+    assert all(of_rank["refused", name] for of_rank in results)
