@@ -9,7 +9,7 @@ from setuptools import find_namespace_packages, find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-APPS = ("pretrain", "linear", "knn", "compare", "doctor")
+APPS = ("pretrain", "linear", "knn", "export", "compare", "doctor")
 
 
 class BuildWithConfigs(build_py):
@@ -45,6 +45,7 @@ setup(
         "lightning>=2.1.2,<2.7",
         "numpy>=1.24",
         "omegaconf>=2.3,<2.4",
+        "safetensors>=0.4",
         "scikit-learn>=1.2",
         "timm>=1.0.3",
         "torch>=2.5",

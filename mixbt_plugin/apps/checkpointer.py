@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
+
+from mixbt_plugin.checkpoints import put_in_place
 
 CONFIG_FILE = "args.json"
 PARTIAL = ".partial"
@@ -39,7 +40,7 @@ class Checkpointer(Callback):
             config = OmegaConf.to_container(self.cfg, resolve=True)
             partial = folder / (CONFIG_FILE + PARTIAL)
             partial.write_text(json.dumps(config, indent=2))
-            _put_in_place(partial, folder / CONFIG_FILE)
+            put_in_place(partial, folder / CONFIG_FILE)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         """Saves the epoch, and removes the checkpoint before it unless it is kept.
@@ -56,7 +57,7 @@ class Checkpointer(Callback):
         try:
             trainer.save_checkpoint(partial)
             if trainer.is_global_zero:
-                _put_in_place(partial, path)
+                put_in_place(partial, path)
         except OSError as error:
             partial.unlink(missing_ok=True)
             kept = f"the last good one is {self.last}" if self.last else "there is none before it"
@@ -71,17 +72,6 @@ class Checkpointer(Callback):
     def _folder(trainer: Trainer) -> Path:
         # Asked for on every process: Lightning sends it from the first to the others.
         return Path(trainer.log_dir or ".")
-
-
-def _put_in_place(partial: Path, path: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def load_config(checkpoint: str | Path) -> DictConfig:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from mixbt_plugin.apps import training
 from mixbt_plugin.apps.command import run_command
 from mixbt_plugin.apps.features import Features, extract_features
-from mixbt_plugin.apps.weights import load_method
+from mixbt_plugin.apps.weights import load_pretrained
 from mixbt_plugin.host import WeightedKNNClassifier
 from mixbt_plugin.registry import register
 
@@ -28,7 +28,8 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
     Args:
         cfg: ``pretrained_checkpoint``, ``k``, ``temperature`` (cosine only),
             ``distance_function``, ``feature_type``, ``batch_size``, ``num_workers``,
-            ``accelerator``, and ``data``, whose keys replace those of pre-training unless null.
+            ``accelerator``, and ``data``, whose keys replace those of pre-training unless null;
+            for files of other codes ``backbone`` too, as `load_pretrained` says.
 
     Returns:
         A row for each combination: its settings, ``acc1`` and ``acc5`` in percent.
@@ -38,17 +39,13 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
         ValueError: a key is missing or has a value that cannot be used.
     """
     register()
-    if cfg.get("pretrained_checkpoint") is None:
-        raise ValueError("pretrained_checkpoint is missing: the path of a .ckpt file.")
     _check_choices("feature_type", cfg.feature_type, FEATURES)
     _check_choices("distance_function", cfg.distance_function, DISTANCES)
     if any(k < 1 for k in cfg.k):
         raise ValueError(f"k={list(cfg.k)}: expected numbers of at least 1.")
     if any(t <= 0 for t in cfg.temperature):
         raise ValueError(f"temperature={list(cfg.temperature)}: expected numbers above 0.")
-    model, pretrain_cfg = load_method(cfg.pretrained_checkpoint)
-    given = {key: value for key, value in cfg.data.items() if value is not None}
-    pretrain_cfg.data = OmegaConf.merge(pretrain_cfg.data, given)
+    model, pretrain_cfg = load_pretrained(cfg)
     features = extract_features(
         model,
         pretrain_cfg,
@@ -59,7 +56,9 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
     rows = []
     for kind, distance, k in product(cfg.feature_type, cfg.distance_function, cfg.k):
         if kind not in features.train:
-            raise ValueError(f"feature_type={kind!r}: {pretrain_cfg.method} has no projector.")
+            raise ValueError(
+                f"feature_type={kind!r}: there is no projector; take feature_type=[backbone]."
+            )
         for temperature in cfg.temperature if distance == "cosine" else [None]:
             acc1, acc5 = knn_accuracy(features, kind, k=k, distance=distance, T=temperature)
             rows.append(

@@ -2,55 +2,65 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
-from torch import nn
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
 
-from mixbt_plugin.apps.checkpointer import load_config
+from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
 from mixbt_plugin.apps.training import require_known
-from mixbt_plugin.host import METHODS
+from mixbt_plugin.checkpoints import Stem, find_backbone, load_into, read_file, stem_of
+from mixbt_plugin.data import default_image_size
+from mixbt_plugin.host import METHODS, build_backbone
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint; nothing in the file is executed.
+    """The content of a checkpoint of pre-training; nothing in the file is executed.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is not a checkpoint.
     """
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(f"{checkpoint}: no such checkpoint.")
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{checkpoint}: not a checkpoint that can be read ({error}).") from error
+    content = read_file(checkpoint)
     if not isinstance(content, dict) or "state_dict" not in content:
         raise ValueError(f"{checkpoint}: holds no 'state_dict'; not a checkpoint of pre-training.")
     return content
 
 
 def load_backbone(backbone: nn.Module, checkpoint: str | Path) -> None:
-    """Loads the backbone's weights of a pre-training checkpoint; all of them, and no others.
+    """Loads the backbone's weights of a checkpoint in any layout of `checkpoints.layouts`.
+
+    Prints how many tensors were taken and left, and warns where the weights were trained with
+    another stem, which changes the features but no shape.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint, or one of another architecture.
     """
-    prefix = "backbone."
-    state = {
-        key[len(prefix) :]: value
-        for key, value in read_checkpoint(checkpoint)["state_dict"].items()
-        if key.startswith(prefix)
-    }
-    try:
-        backbone.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{checkpoint}: holds another backbone than backbone.name says. {error}"
-        ) from error
+    weights = find_backbone(read_file(checkpoint), checkpoint)
+    load_into(backbone, weights, checkpoint)
+    print(f"weights   {checkpoint}, {weights}")
+    theirs, ours = weights.stem or _stem_beside(checkpoint), stem_of(backbone)
+    if theirs and ours and theirs != ours:
+        warnings.warn(
+            f"{checkpoint}: these weights were trained with another stem ({theirs}) than this "
+            f"backbone's ({ours}). They fit, but their features are others. backbone.name="
+            "stem_resnet18 and stem_resnet50 take the stem in backbone.kwargs.",
+            stacklevel=2,
+        )
+
+
+def _stem_beside(checkpoint: str | Path) -> Stem | None:
+    """The stem of the network that ``args.json`` beside a checkpoint describes, if it is there."""
+    if not (Path(checkpoint).parent / CONFIG_FILE).is_file():
+        return None
+    cfg = load_config(checkpoint)
+    with torch.device("meta"):
+        backbone, _ = build_backbone(cfg, cfg.get("method"))
+    return stem_of(backbone)
 
 
 def load_method(checkpoint: str | Path) -> tuple[Any, DictConfig]:
@@ -71,3 +81,73 @@ def load_method(checkpoint: str | Path) -> tuple[Any, DictConfig]:
     except RuntimeError as error:
         raise ValueError(f"{checkpoint}: does not fit its args.json. {error}") from error
     return model.eval(), cfg
+
+
+class BackboneAlone(nn.Module):
+    """A backbone that answers as a method does.
+
+    Args:
+        backbone: maps images (N, 3, H, W) to features (N, F).
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """``feats`` (N, F)."""
+        return {"feats": self.backbone(images)}
+
+
+def load_pretrained(cfg: DictConfig) -> tuple[Any, DictConfig]:
+    """What ``pretrained_checkpoint`` holds, with the config that tells how to feed it.
+
+    Where ``backbone.name`` is null that is the method and the config of ``args.json`` beside the
+    checkpoint. Where it is given, as it must be for files of other codes, it is that backbone
+    alone, and ``data.dataset`` must be given too.
+
+    Args:
+        cfg: ``pretrained_checkpoint``, ``backbone``, ``pretrain_method`` and ``data``. The keys of
+            ``data`` that are not null replace those of pre-training, those of
+            ``data.augmentations`` (crop_size, mean, std) those of its first pipeline.
+
+    Returns:
+        The module in evaluation mode, whose ``backbone`` is loaded, and the config.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a key is missing, or the weights do not fit.
+    """
+    checkpoint = cfg.get("pretrained_checkpoint")
+    if checkpoint is None:
+        raise ValueError("pretrained_checkpoint is missing: the path of a checkpoint.")
+    data = _without_nulls(cfg.data)
+    first = _without_nulls(data.pop("augmentations", {}))
+    if OmegaConf.select(cfg, "backbone.name") is None:
+        if Path(checkpoint).is_file() and not (Path(checkpoint).parent / CONFIG_FILE).is_file():
+            raise ValueError(
+                f"backbone.name is missing: {checkpoint} has no {CONFIG_FILE} beside it, so "
+                "backbone.name and data.dataset must say what it is and which images to take."
+            )
+        model, pretrain_cfg = load_method(checkpoint)
+        pretrain_cfg.data = OmegaConf.merge(pretrain_cfg.data, data)
+        pretrain_cfg.augmentations[0] = OmegaConf.merge(pretrain_cfg.augmentations[0], first)
+        return model, pretrain_cfg
+    if "dataset" not in data:
+        raise ValueError("data.dataset is missing: backbone.name is given, so it must be too.")
+    first.setdefault("crop_size", default_image_size(data["dataset"]))
+    pretrain_cfg = OmegaConf.create(
+        {
+            "method": cfg.get("pretrain_method"),
+            "backbone": cfg.backbone,
+            "data": data,
+            "augmentations": [first],
+        }
+    )
+    backbone, _ = build_backbone(pretrain_cfg, pretrain_cfg.method)
+    load_backbone(backbone, checkpoint)
+    return BackboneAlone(backbone).eval(), pretrain_cfg
+
+
+def _without_nulls(cfg: Any) -> dict[Any, Any]:
+    return {key: value for key, value in cfg.items() if value is not None}

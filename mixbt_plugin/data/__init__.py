@@ -7,9 +7,13 @@ from mixbt_plugin.data.datasets import (
     take_fraction,
     validation_dataset,
 )
-from mixbt_plugin.data.properties import PROPERTIES, default_image_size
+from mixbt_plugin.data.properties import PROPERTIES, default_image_size, properties
 from mixbt_plugin.data.sources import SOURCES, ImageSource
-from mixbt_plugin.data.transforms import evaluation_transforms, pretrain_transform
+from mixbt_plugin.data.transforms import (
+    evaluation_transforms,
+    image_size,
+    pretrain_transform,
+)
 
 __all__ = [
     "PROPERTIES",
@@ -19,8 +23,10 @@ __all__ = [
     "default_image_size",
     "evaluation_datasets",
     "evaluation_transforms",
+    "image_size",
     "pretrain_dataset",
     "pretrain_transform",
+    "properties",
     "take_fraction",
     "validation_dataset",
 ]

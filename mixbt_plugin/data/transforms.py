@@ -58,7 +58,7 @@ def evaluation_transforms(
         The training pipeline (a random crop, and a mirror image half of the time where a mirrored
         image keeps its class) and the validation pipeline, each to tensors (3, H, W).
     """
-    height, width = _pair(size)
+    height, width = image_size(size)
     known = properties(dataset)
     to_tensor = [
         transforms.ToTensor(),
@@ -78,7 +78,8 @@ def evaluation_transforms(
     return transforms.Compose(crop + to_tensor), transforms.Compose(resize + to_tensor)
 
 
-def _pair(size: Size) -> tuple[int, int]:
+def image_size(size: Size) -> tuple[int, int]:
+    """Height and width of a config's ``crop_size``: two numbers, or one for both."""
     if isinstance(size, (list, tuple, ListConfig)):
         height, width = size if len(size) == 2 else (size[0], size[0])
         return int(height), int(width)

@@ -1,0 +1,59 @@
+"""``mixbt-export``: the backbone of a checkpoint as a file of timm's or torchvision's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.apps.weights import load_pretrained
+from mixbt_plugin.checkpoints import ImageFormat, export_backbone
+from mixbt_plugin.data import image_size, properties
+from mixbt_plugin.registry import register
+
+
+def export(cfg: DictConfig) -> Path:
+    """Exports a checkpoint's backbone.
+
+    Args:
+        cfg: ``format``, ``folder``, and what `load_pretrained` takes.
+
+    Returns:
+        The file with the weights.
+
+    Raises:
+        FileNotFoundError: the checkpoint is missing.
+        ValueError: a key is missing or has a value that cannot be used, the library has no such
+            network, or its features differ.
+    """
+    register()
+    model, pretrain_cfg = load_pretrained(cfg)
+    kwargs: Any = OmegaConf.to_container(pretrain_cfg.backbone.get("kwargs") or OmegaConf.create())
+    first = pretrain_cfg.augmentations[0]
+    known = properties(pretrain_cfg.data.dataset)
+    mean, std = first.get("mean") or known.mean, first.get("std") or known.std
+    return export_backbone(
+        model.backbone,
+        pretrain_cfg.backbone.name,
+        kwargs,
+        cfg.format,
+        Path(cfg.folder or Path(cfg.pretrained_checkpoint).parent / cfg.format),
+        ImageFormat(image_size(first.crop_size), mean, std),
+    )
+
+
+def task(cfg: DictConfig) -> None:
+    """The command's task."""
+    file = export(cfg)
+    print(f"exported  {file}: {cfg.format} loads it, and its features are equal")
+
+
+def main() -> None:
+    """The command."""
+    run_command(task, "export", default_config="default")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""Weights in and out: whose checkpoint a file is, the backbone in it, and files for others."""
+
+from mixbt_plugin.checkpoints.exporting import FORMATS, ExportError, ImageFormat, export_backbone
+from mixbt_plugin.checkpoints.layouts import BackboneWeights, find_backbone, load_into
+from mixbt_plugin.checkpoints.reading import put_in_place, read_file
+from mixbt_plugin.checkpoints.stems import Stem, stem_of
+
+__all__ = [
+    "FORMATS",
+    "BackboneWeights",
+    "ExportError",
+    "ImageFormat",
+    "Stem",
+    "export_backbone",
+    "find_backbone",
+    "load_into",
+    "put_in_place",
+    "read_file",
+    "stem_of",
+]

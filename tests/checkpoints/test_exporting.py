@@ -1,0 +1,161 @@
+"""timm and torchvision load the exported files and compute our backbone's features."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from timm.data.config import resolve_model_data_config
+from torch import nn
+
+from mixbt_plugin.checkpoints import ExportError, ImageFormat, export_backbone, load_into
+from mixbt_plugin.checkpoints.layouts import find_backbone
+from mixbt_plugin.checkpoints.reading import read_file
+from mixbt_plugin.host import build_backbone
+from mixbt_plugin.registry import register
+from tests.checkpoints import official
+
+register()
+IMAGES = ImageFormat((64, 48), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+BATCH = torch.randn(3, 3, 64, 48, generator=torch.Generator().manual_seed(7))
+
+
+def trained(name: str) -> Any:
+    backbone = official.resnet(name)
+    backbone.fc = nn.Identity()
+    return backbone
+
+
+def exported(backbone: nn.Module, name: str, format: str, **kwargs: Any) -> Path:
+    return export_backbone(backbone, name, kwargs, format, Path("out"), IMAGES)
+
+
+@torch.no_grad()
+def assert_same_features(ours: nn.Module, theirs: nn.Module, batch: torch.Tensor = BATCH) -> None:
+    expected = ours.eval()(batch)
+    assert (theirs.eval()(batch) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_timm(name: str) -> None:
+    backbone = trained(name).to(memory_format=torch.channels_last)
+    file = exported(backbone, name, "timm", zero_init_residual=True)
+    assert file == Path("out/model.safetensors")
+    assert_same_features(
+        backbone, timm.create_model(name, checkpoint_path=str(file), num_classes=0)
+    )
+    # The folder is as on timm's hub; it tells what images are to be like.
+    model = timm.create_model("local-dir:out", pretrained=True)
+    assert_same_features(backbone, model)
+    data = resolve_model_data_config(model)
+    found = [tuple(data[key]) for key in ("input_size", "mean", "std")]
+    assert found == [(3, *IMAGES.size), IMAGES.mean, IMAGES.std]
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_torchvision(name: str) -> None:
+    backbone = trained(name)
+    file = exported(backbone, name, "torchvision")
+    assert file == Path(f"out/{name}.pth")
+    theirs = getattr(torchvision.models, name)()
+    keys = theirs.load_state_dict(torch.load(file, weights_only=True), strict=False)
+    assert (keys.missing_keys, keys.unexpected_keys) == (["fc.weight", "fc.bias"], [])
+    theirs.fc = nn.Identity()
+    assert_same_features(backbone, theirs)
+
+
+@pytest.mark.parametrize("format", ["timm", "torchvision"])
+def test_what_was_exported_comes_back(format: str) -> None:
+    backbone = trained("resnet18")
+    file = exported(backbone, "resnet18", format)
+    again = torchvision.models.resnet18()
+    again.fc = nn.Identity()
+    load_into(again, find_backbone(read_file(file), file), file)
+    assert_same_features(backbone, again)
+
+
+def test_a_vision_transformer_of_another_image_size() -> None:
+    kwargs = {"img_size": 32, "patch_size": 8}
+    cfg = OmegaConf.create(
+        {"backbone": {"name": "vit_tiny", "kwargs": kwargs}, "data": {"dataset": "custom"}}
+    )
+    backbone, _ = build_backbone(cfg, "mixbt")
+    images = ImageFormat((32, 32), IMAGES.mean, IMAGES.std)
+    export_backbone(backbone, "vit_tiny", kwargs, "timm", Path("out"), images)
+    config = json.loads(Path("out/config.json").read_text())
+    assert config["architecture"] == "vit_tiny_patch16_224"
+    assert config["model_args"] == kwargs
+    theirs = timm.create_model("local-dir:out", pretrained=True)
+    assert_same_features(backbone, theirs, BATCH[..., :32, :32])
+
+
+def cifar_stem() -> Any:
+    backbone = trained("resnet18")
+    backbone.conv1 = nn.Conv2d(3, 64, 3, padding=2, bias=False)
+    backbone.maxpool = nn.Identity()
+    return backbone
+
+
+@pytest.mark.parametrize(
+    "backbone,name,format,message",
+    [
+        (
+            cifar_stem,
+            "resnet18",
+            "timm",
+            "gives it this one's stem: 3 x 3, padding=2 relu=true max_pool=f",
+        ),
+        (cifar_stem, "resnet18", "torchvision", "torchvision's resnet18 starts with 7 x 7"),
+        (torchvision.models.resnet34, "resnet34", "timm", "only ResNet-18 and ResNet-50"),
+        (nn.Identity, "narrow_resnet10", "timm", "'narrow_resnet10': timm has no network with"),
+        (nn.Identity, "vit_tiny", "torchvision", "names this network's parameters otherwise"),
+        (nn.Identity, "resnet18", "onnx", "format='onnx': expected one of timm, torchvision"),
+    ],
+)
+def test_what_has_no_counterpart_is_refused(
+    backbone: Any, name: str, format: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        exported(backbone(), name, format)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("format", ["timm", "torchvision"])
+def test_features_that_differ_leave_the_file_that_was_there(format: str) -> None:
+    file = exported(trained("resnet18"), "resnet18", format)
+    before = file.read_bytes()
+    other = trained("resnet18")
+    other.layer2[0].relu = nn.GELU()
+    with pytest.raises(ExportError, match="features differ from the backbone's by .*; nothing was"):
+        exported(other, "resnet18", format)
+    assert file.read_bytes() == before
+    assert not list(Path("out").glob(".export*"))
+
+
+def test_other_shapes_and_nans_are_refused() -> None:
+    wider = torchvision.models.resnet18(width_per_group=64)
+    wider.layer1[0].conv1 = nn.Conv2d(64, 64, 1, bias=False)
+    wider.fc = nn.Identity()
+    with pytest.raises(ExportError, match="timm's resnet18 does not load it"):
+        exported(wider, "resnet18", "timm")
+    broken = trained("resnet18")
+    broken.conv1.weight.data[0] = float("nan")
+    with pytest.raises(ExportError, match="by nan of the largest"):
+        exported(broken, "resnet18", "timm")
+    assert not any(Path("out").iterdir())
+
+
+def test_a_classifier_is_not_exported() -> None:
+    backbone = trained("resnet18")
+    assert not any(key.startswith("fc") for key in load_file(exported(backbone, "r", "timm")))
