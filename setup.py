@@ -64,6 +64,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.6",
+            "scipy>=1.10",
         ],
     },
     entry_points={

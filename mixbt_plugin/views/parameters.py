@@ -128,7 +128,7 @@ def draw_boxes(
     """
     count = len(heights)
     area = (heights * widths)[:, None] * generator.uniform(*scale, (count, TRIES))
-    ratio = np.exp(generator.uniform(*np.log(RATIO), (count, TRIES)))
+    ratio = np.exp(generator.uniform(np.log(RATIO[0]), np.log(RATIO[1]), (count, TRIES)))
     w, h = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
     fits = (w > 0) & (w <= widths[:, None]) & (h > 0) & (h <= heights[:, None])
     first = np.arange(count), fits.argmax(axis=1)

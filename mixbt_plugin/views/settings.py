@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
-from numbers import Real
 from typing import Any
 
 PROBABILITIES = ("grayscale", "gaussian_blur", "solarization", "equalization", "horizontal_flip")
@@ -84,7 +83,7 @@ class ViewSettings:
 
         def number(key: str, highest: float = 1.0) -> float:
             found = value(key)
-            if isinstance(found, bool) or not isinstance(found, Real) or not 0 <= found <= highest:
+            if type(found) not in (int, float) or not 0 <= found <= highest:
                 to = f"from 0 to {highest:g}" if isfinite(highest) else "of at least 0"
                 raise ValueError(f"{name}.{key}={found!r}: expected a number {to}.")
             return float(found)

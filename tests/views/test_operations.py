@@ -44,7 +44,7 @@ def boxes(seed: int = 0) -> list[list[int]]:
     generator = np.random.default_rng(seed)
     height, width = generator.integers(1, 33, (2, N))
     top, left = (generator.random((2, N)) * (33 - np.stack([height, width]))).astype(int)
-    return np.stack([top, left, height, width], axis=1).tolist()  # type: ignore[no-any-return]
+    return np.stack([top, left, height, width], axis=1).tolist()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def boxes(seed: int = 0) -> list[list[int]]:
     [((32, 32), 0, 0), ((80, 80), 2, 2e-4), ((12, 12), 8, 0.1), ((20, 28), 8, 0.1)],
 )
 def test_resized_crops_are_pillows(size: tuple[int, int], most: float, share: float) -> None:
-    # Where a crop is made lower, Pillow 13 may resample rows before columns, which rounds otherwise.
+    # Where a crop is made lower, Pillow 13 may begin with the rows, which rounds otherwise.
     def crop(image: Image.Image, box: list[int], mirrored: bool) -> Image.Image:
         view = tv.resized_crop(image, *box, list(size), InterpolationMode.BICUBIC)
         return tv.hflip(view) if mirrored else view

@@ -24,8 +24,8 @@ COUNT = 4000
 LEVEL = 1e-3
 
 
-def drawn(height: int = 32, width: int = 32, count: int = COUNT, **changes: Any) -> ViewParameters:
-    sizes = np.full(count, height), np.full(count, width)
+def drawn(size: tuple[int, int] = (32, 32), count: int = COUNT, **changes: Any) -> ViewParameters:
+    sizes = np.full(count, size[0]), np.full(count, size[1])
     return draw_parameters(settings(**changes), *sizes, np.random.default_rng(0))
 
 
@@ -42,7 +42,7 @@ def torchvision_boxes(height: int, width: int, scale: tuple[float, float]) -> An
 @pytest.mark.parametrize("scale", [(0.08, 1.0), (0.3, 0.5)])
 def test_boxes(height: int, width: int, scale: tuple[float, float]) -> None:
     """The narrow images need the central crop that follows ten failed tries."""
-    views = drawn(height, width, rrc__crop_min_scale=scale[0], rrc__crop_max_scale=scale[1])
+    views = drawn((height, width), rrc__crop_min_scale=scale[0], rrc__crop_max_scale=scale[1])
     ours, theirs = views.box, torchvision_boxes(height, width, scale)
     for column in range(4):
         assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > LEVEL
@@ -63,12 +63,12 @@ def test_boxes(height: int, width: int, scale: tuple[float, float]) -> None:
 
 
 def test_impossible_crops_are_central_as_torchvisions() -> None:
-    views = drawn(300, 40, count=1, rrc__crop_min_scale=0.99)
+    views = drawn((300, 40), count=1, rrc__crop_min_scale=0.99)
     assert views.box[0].tolist() == torchvision_boxes(300, 40, (0.99, 1.0))[0].tolist()
 
 
 def test_factors_and_their_order() -> None:
-    amounts = {"brightness": 0.4, "contrast": 1.3, "saturation": 0.2, "hue": 0.1}
+    amounts: dict[str, Any] = {"brightness": 0.4, "contrast": 1.3, "saturation": 0.2, "hue": 0.1}
     views = drawn(**{f"color_jitter__{k}": v for k, v in amounts.items()}, color_jitter__prob=1)
     jitter = transforms.ColorJitter(**amounts)
     torch.manual_seed(0)
@@ -89,7 +89,11 @@ def test_factors_and_their_order() -> None:
 
 
 def test_probabilities() -> None:
-    probabilities = {**EVERYTHING, "equalization__prob": 0.4, "grayscale__prob": 0.3}
+    probabilities: dict[str, Any] = {
+        **EVERYTHING,
+        "equalization__prob": 0.4,
+        "grayscale__prob": 0.3,
+    }
     views = drawn(**probabilities)
     happened = {
         "color_jitter__prob": views.hue_turn != NO_JITTER,
@@ -118,10 +122,11 @@ def test_what_is_never_and_what_is_always() -> None:
     never = drawn()
     assert (never.hue_turn == NO_JITTER).all()
     assert not (never.gray.any() or never.sigma.any() or never.solarize.any() or never.flip.any())
-    always = drawn(**dict.fromkeys(EVERYTHING, 1.0), color_jitter__hue=0.0)
+    certain: dict[str, Any] = dict.fromkeys(EVERYTHING, 1.0)
+    always = drawn(**certain, color_jitter__hue=0.0)
     assert (always.hue_turn == NO_HUE).all()
     assert always.gray.all() and always.sigma.all() and always.equalize.all() and always.flip.all()
-    whole = drawn(20, 30, rrc__enabled=False)
+    whole = drawn((20, 30), rrc__enabled=False)
     assert (whole.box == (0, 0, 20, 30)).all()
 
 
