@@ -1,20 +1,12 @@
-"""What a pipeline of a config's ``augmentations`` asks for, checked."""
+"""What an entry of a config's ``augmentations`` asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
 from typing import Any
 
 PROBABILITIES = ("grayscale", "gaussian_blur", "solarization", "equalization", "horizontal_flip")
-KEYS = (
-    *("crop_size", "num_crops", "mean", "std"),
-    *("rrc.enabled", "rrc.crop_min_scale", "rrc.crop_max_scale"),
-    *(f"color_jitter.{key}" for key in ("prob", "brightness", "contrast", "saturation", "hue")),
-    *(f"{name}.prob" for name in PROBABILITIES),
-)
-"""What solo-learn's ``build_transform_pipeline`` and script read of an entry."""
 
 
 @dataclass(frozen=True)
@@ -58,58 +50,28 @@ class ViewSettings:
 
     @classmethod
     def read(
-        cls, augmentation: Mapping[str, Any], mean: Sequence[float], std: Sequence[float], name: str
+        cls, augmentation: Mapping[str, Any], mean: Sequence[float], std: Sequence[float]
     ) -> ViewSettings:
-        """Reads an entry in solo-learn's schema.
+        """Reads an entry in solo-learn's schema, whose values have been checked.
 
         Args:
-            augmentation: the entry, as plain mappings, lists and numbers.
-            mean: of the channels; an entry's own is the caller's to prefer.
-            std: likewise.
-            name: the entry's in messages, such as ``augmentations[0]``.
-
-        Raises:
-            ValueError: a key is missing, unknown, or has a value that cannot be used.
+            augmentation: the entry.
+            mean: of the channels.
+            std: of the channels.
         """
-        values = _dotted(augmentation)
-        for key in values:
-            if key not in KEYS:
-                raise ValueError(f"{name}.{key} is not known: expected {', '.join(KEYS)}.")
-
-        def value(key: str) -> Any:
-            if values.get(key) is None:
-                raise ValueError(f"{name}.{key} is missing from the config.")
-            return values[key]
-
-        def number(key: str, highest: float = 1.0) -> float:
-            found = value(key)
-            if type(found) not in (int, float) or not 0 <= found <= highest:
-                to = f"from 0 to {highest:g}" if isfinite(highest) else "of at least 0"
-                raise ValueError(f"{name}.{key}={found!r}: expected a number {to}.")
-            return float(found)
-
-        scale = None
-        if value("rrc.enabled"):
-            scale = number("rrc.crop_min_scale"), number("rrc.crop_max_scale")
-            if scale[0] > scale[1]:
-                raise ValueError(
-                    f"{name}.rrc.crop_min_scale={scale[0]}: exceeds crop_max_scale={scale[1]}."
-                )
-        jitter = number("color_jitter.prob")
-        amounts = {
-            key: number(f"color_jitter.{key}", 0.5 if key == "hue" else inf) if jitter else 0.0
-            for key in ("brightness", "contrast", "saturation", "hue")
-        }
-        num_crops = value("num_crops")
-        if not isinstance(num_crops, int) or num_crops < 1:
-            raise ValueError(f"{name}.num_crops={num_crops!r}: expected a positive whole number.")
+        rrc, jitter = augmentation["rrc"], augmentation["color_jitter"]
+        size = augmentation["crop_size"]
+        sides = (size,) if isinstance(size, int) else tuple(size)
+        # Of one number torchvision's crop makes a square, its resizing the shorter side.
+        square = rrc["enabled"] and len(sides) == 1
+        amounts = ("brightness", "contrast", "saturation", "hue")
         return cls(
-            crop_size=_crop_size(value("crop_size"), scale is not None, name),
-            num_crops=num_crops,
-            scale=scale,
-            color_jitter=jitter,
-            **amounts,
-            **{key: number(f"{key}.prob") for key in PROBABILITIES},
+            crop_size=2 * sides if square else sides,
+            num_crops=augmentation["num_crops"],
+            scale=(rrc["crop_min_scale"], rrc["crop_max_scale"]) if rrc["enabled"] else None,
+            color_jitter=jitter["prob"],
+            **{key: jitter[key] if jitter["prob"] else 0.0 for key in amounts},
+            **{key: augmentation[key]["prob"] for key in PROBABILITIES},
             mean=tuple(mean),
             std=tuple(std),
         )
@@ -122,23 +84,3 @@ class ViewSettings:
         if height <= width:
             return short, int(short * width / height)
         return int(short * height / width), short
-
-
-def _dotted(entry: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in entry.items():
-        if isinstance(value, Mapping):
-            values.update(_dotted(value, f"{prefix}{key}."))
-        else:
-            values[f"{prefix}{key}"] = value
-    return values
-
-
-def _crop_size(found: Any, square: bool, name: str) -> tuple[int, ...]:
-    sizes = list(found) if isinstance(found, Sequence) and not isinstance(found, str) else [found]
-    whole = all(isinstance(size, int) and size > 0 for size in sizes)
-    if not whole or len(sizes) not in (1, 2):
-        raise ValueError(
-            f"{name}.crop_size={found!r}: expected a positive whole number, or height and width."
-        )
-    return tuple(sizes * 2) if square and len(sizes) == 1 else tuple(sizes)

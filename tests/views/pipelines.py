@@ -53,7 +53,7 @@ EVERYTHING = {
 
 
 def settings(*arguments: Any, **changes: Any) -> ViewSettings:
-    return ViewSettings.read(entry(*arguments, **changes), MEAN, STD, "augmentations[0]")
+    return ViewSettings.read(entry(*arguments, **changes), MEAN, STD)
 
 
 def pil_pipeline(*arguments: Any, **changes: Any) -> Any:
