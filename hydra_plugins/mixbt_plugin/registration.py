@@ -1,4 +1,4 @@
-"""Registers the methods when Hydra starts inside solo-learn.
+"""Registers the methods when Hydra starts inside solo-learn, and shows it the shipped configs.
 
 Hydra imports this module in every Hydra application of the environment, before the application's
 task function runs. So it imports nothing but Hydra, does something only where solo-learn's methods
@@ -7,9 +7,13 @@ are already imported, and never raises: a failure is kept for ``mixbt-doctor`` a
 
 import sys
 import warnings
+from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+# In a wheel, and in a checkout.
+CONFIGS = [Path(__file__).parents[2] / place for place in ("mixbt_plugin/configs", "configs")]
 
 
 def _register() -> None:
@@ -33,8 +37,11 @@ _register()
 
 
 class MixBTPlugin(SearchPathPlugin):
-    """Lets Hydra find this module; the search path stays as it is."""
+    """Lets the shipped configs name each other from their root, such as ``/linear/base``."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Registers the methods, where the application imported solo-learn."""
+        """Registers the methods, where the application imported solo-learn; adds the configs."""
         _register()
+        for folder in CONFIGS:
+            if folder.is_dir():
+                search_path.append(provider="mixbt_plugin", path=f"file://{folder}")

@@ -23,7 +23,10 @@ def config_root() -> Path:
 
 
 def run_command(
-    task: Callable[[DictConfig], Any], group: str, default_config: str | None = None
+    task: Callable[[DictConfig], Any],
+    group: str,
+    default_config: str | None = None,
+    more_groups: tuple[str, ...] = (),
 ) -> None:
     """Runs a task as a Hydra application.
 
@@ -34,6 +37,7 @@ def run_command(
         task: takes the composed config.
         group: the command's folder of shipped configs.
         default_config: name of the config that is taken where none is given.
+        more_groups: further folders of configs of this command.
     """
     argv = sys.argv
     for position, word in enumerate(argv):
@@ -44,7 +48,8 @@ def run_command(
             argv[position + 1] = str(_find_folder(argv[position + 1], group))
     flags = {word.partition("=")[0] for word in argv[1:]}
     if default_config is None and flags.isdisjoint({*NAME_FLAGS, *NO_CONFIG_FLAGS}):
-        shipped = "\n".join(f"  {line}" for line in _shipped(group))
+        known = [line for each in (group, *more_groups) for line in _shipped(each)]
+        shipped = "\n".join(f"  {line}" for line in known)
         sys.exit(f"Which config? For instance one of\n{shipped}")
     hydra.main(
         version_base="1.2", config_path=str(config_root() / group), config_name=default_config
@@ -64,5 +69,5 @@ def _shipped(group: str) -> list[str]:
     return [
         f"--config-path {path.parent.relative_to(root)} --config-name {path.stem}"
         for path in sorted((root / group).rglob("*.yaml"))
-        if path.parent.name not in ("augmentations", "base")
+        if path.parent.name != "augmentations" and path.stem != "base"
     ]

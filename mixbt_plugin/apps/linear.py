@@ -10,74 +10,107 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps import loading, training
+from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
 from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
 from mixbt_plugin.apps.schema import check_linear
 from mixbt_plugin.apps.weights import load_backbone
-from mixbt_plugin.data import (
-    default_image_size,
-    evaluation_datasets,
-    evaluation_transforms,
-    take_fraction,
-)
-from mixbt_plugin.host import LinearModel, build_backbone, parse_linear_cfg
+from mixbt_plugin.data import evaluation_datasets, linear_transforms, take_fraction
+from mixbt_plugin.host import build_backbone, parse_linear_cfg
+from mixbt_plugin.methods import LinearEvaluation
 
 
 def linear(cfg: DictConfig) -> Path:
     """Evaluates a checkpoint as a config in solo-learn's schema says.
 
-    Images are brought to ``data.augmentations.crop_size``; where it is not given, to the data
-    set's own size. ``data.fraction`` takes a stratified share of the training images.
+    ``backbone`` is that of pre-training where ``backbone.name`` is not given and ``args.json``
+    lies beside the checkpoint. Images are brought to ``data.augmentations.crop_size``; where it
+    is not given, to the data set's own size. Training images are cropped and mirrored at random
+    as in solo-learn, unless ``augmentations`` says otherwise
+    (`mixbt_plugin.data.linear_transforms`). ``data.fraction`` takes a stratified share of them.
+    Further keys: `mixbt_plugin.methods.LinearEvaluation`.
 
     Args:
         cfg: composed, not yet parsed; changed in place.
 
     Returns:
-        The run's folder.
+        The run's folder, with ``metrics.csv``, ``results.json`` (offline accuracies of the last
+        and the best epoch) and, where ``checkpoint.enabled``, the checkpoint and ``args.json``.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ValueError: a key is missing or has a value that cannot be used.
     """
+    # A copy: solo-learn's parser fills in 224 pixels and ImageNet's statistics.
+    given: Any = OmegaConf.create(OmegaConf.select(cfg, "data.augmentations") or {}).copy()
+    pretrained_on = _complete_from_pretraining(cfg)
     training.prepare(cfg, check_linear)
-    given: Any = OmegaConf.select(cfg, "data.augmentations", default={})
+    given_lr = cfg.optimizer.lr
     cfg = parse_linear_cfg(cfg)
-    if cfg.auto_augment:
-        raise ValueError(
-            "auto_augment: solo-learn's own main_linear.py does it; leave it out here."
-        )
+    _check(cfg)
+    if OmegaConf.select(cfg, "optimizer.classifier_lr") is not None:
+        # With the number of images in a step, as the parser scales optimizer.lr.
+        cfg.optimizer.classifier_lr *= cfg.optimizer.lr / given_lr
     seed_everything(cfg.seed, workers=True)
 
-    backbone, _ = build_backbone(cfg, cfg.pretrain_method)
+    # The host varies a ResNet's stem by the data set, which need not be the one evaluated on.
+    dataset = pretrained_on or cfg.data.dataset
+    of_pretraining: Any = OmegaConf.merge(cfg, {"data": {"dataset": dataset}})
+    backbone, _ = build_backbone(of_pretraining, cfg.pretrain_method)
     load_backbone(backbone, cfg.pretrained_feature_extractor)
     loss_func, mixup_func = _loss_and_mixup(cfg)
-    model: Any = LinearModel(backbone, cfg=cfg, loss_func=loss_func, mixup_func=mixup_func)
+    model: Any = LinearEvaluation(backbone, cfg, loss_func, mixup_func)
     if not cfg.performance.disable_channel_last:
         model = model.to(memory_format=torch.channels_last)
 
-    transforms = evaluation_transforms(
-        cfg.data.dataset,
-        given.get("crop_size") or default_image_size(cfg.data.dataset),
-        given.get("mean"),
-        given.get("std"),
-    )
-    train, val = evaluation_datasets(cfg, *transforms)
+    train: Any
+    val: Any
+    train, val = evaluation_datasets(cfg, *linear_transforms(cfg, given))
     resumed = checkpoint_to_resume(cfg, "linear")
-    trainer = training.build_trainer(cfg, "linear")
-    training.announce(cfg, model, trainer.log_dir)
+    results = Results(cfg, "offline", {"fine-tuned" if cfg.finetune else "linear": "val_"})
+    trainer = training.build_trainer(cfg, "linear", results)
     train = take_fraction(train, cfg.data.fraction)
+    training.announce(cfg, model, trainer.log_dir)
+    print(f"images    {len(train)} for training, {len(val)} for testing")
     trainer.fit(
         model,
         loading.train_loader(train, cfg, trainer, first_epoch(resumed)),
         loading.val_loader(val, cfg),
         ckpt_path=resumed,
     )
-    metrics = trainer.callback_metrics
-    print(
-        f"{'fine-tuned' if cfg.finetune else 'linear'}, offline, last epoch, validation split: "
-        f"acc@1 {metrics['val_acc1']:.2f} acc@5 {metrics['val_acc5']:.2f}"
-    )
+    results.print()
     return Path(trainer.log_dir or ".")
+
+
+def _complete_from_pretraining(cfg: DictConfig) -> str | None:
+    """Fills in the backbone by ``args.json``; returns the data set of pre-training."""
+    OmegaConf.set_struct(cfg, False)
+    checkpoint = Path(OmegaConf.select(cfg, "pretrained_feature_extractor") or "")
+    described = checkpoint.is_file() and (checkpoint.parent / CONFIG_FILE).is_file()
+    theirs = load_config(checkpoint) if described else OmegaConf.create({})
+    if OmegaConf.select(cfg, "backbone.name") is None:
+        if checkpoint.is_file() and not described:
+            raise ValueError(
+                f"backbone.name is missing: no {CONFIG_FILE} beside {checkpoint} tells it."
+            )
+        cfg.backbone = theirs.get("backbone", {})
+    if OmegaConf.select(cfg, "pretrain_method") is None:
+        cfg.pretrain_method = theirs.get("method")
+    dataset: str | None = OmegaConf.select(theirs, "data.dataset")
+    return dataset
+
+
+def _check(cfg: DictConfig) -> None:
+    if cfg.auto_augment:
+        raise ValueError(
+            "auto_augment: solo-learn's own main_linear.py does it; leave it out here."
+        )
+    if (cfg.mixup or cfg.cutmix) and cfg.optimizer.batch_size % 2:
+        raise ValueError(
+            f"optimizer.batch_size={cfg.optimizer.batch_size}: mixup and cutmix mix the batch "
+            "with itself in reverse and need an even number."
+        )
 
 
 def _loss_and_mixup(cfg: DictConfig) -> tuple[Any, Any]:
@@ -106,7 +139,7 @@ def task(cfg: DictConfig) -> None:
 
 def main() -> None:
     """The command."""
-    run_command(task, "linear")
+    run_command(task, "linear", more_groups=("finetune", "transfer"))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from mixbt_plugin.apps import loading, training
 from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import (
@@ -30,8 +31,9 @@ def pretrain(cfg: DictConfig) -> Path:
         cfg: composed, not yet parsed; changed in place.
 
     Returns:
-        The run's folder, with ``metrics.csv`` and, where ``checkpoint.enabled``, the checkpoint
-        and ``args.json``.
+        The run's folder, with ``metrics.csv``, ``results.json`` (online accuracies of the last
+        and the best epoch, where there are validation images) and, where ``checkpoint.enabled``,
+        the checkpoint and ``args.json``.
 
     Raises:
         ValueError: a key is missing or has a value that cannot be used; before anything is
@@ -47,11 +49,17 @@ def pretrain(cfg: DictConfig) -> Path:
     images = pretrain_dataset(cfg, pretrain_transform(cfg))
     validation = _validation(cfg)
     resumed = checkpoint_to_resume(cfg, cfg.method)
-    trainer = training.build_trainer(cfg, cfg.method)
+    results = Results(cfg, "online", {"linear classifier": "val_", _knn_name(cfg): "val_knn_"})
+    trainer = training.build_trainer(cfg, cfg.method, results)
     train = loading.train_loader(images, cfg, trainer, first_epoch(resumed))
     training.announce(cfg, model, trainer.log_dir)
     trainer.fit(model, train, validation, ckpt_path=resumed)
+    results.print()
     return Path(trainer.log_dir or ".")
+
+
+def _knn_name(cfg: DictConfig) -> str:
+    return f"kNN (k={cfg.knn_eval.k}, {cfg.knn_eval.distance_func})"
 
 
 def _validation(cfg: DictConfig) -> Any:

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mixbt_plugin.apps.training import require_known
 from mixbt_plugin.data import PROPERTIES, check_data
 from mixbt_plugin.host import METHODS, BaseMethod
+from mixbt_plugin.methods.linear import BATCH_NORM_MODES, SCHEDULERS
 from mixbt_plugin.methods.settings import parse_settings
 from mixbt_plugin.registry import list_methods
 from mixbt_plugin.settings import check_section, setting
@@ -131,6 +132,13 @@ class Optimizer:
 
 
 @dataclass
+class LinearOptimizer(Optimizer):
+    """``optimizer`` of linear evaluation and fine-tuning."""
+
+    classifier_lr: float | None = setting(ABSENT, low=0)
+
+
+@dataclass
 class PretrainOptimizer(Optimizer):
     """``optimizer`` of pre-training."""
 
@@ -141,13 +149,12 @@ class PretrainOptimizer(Optimizer):
 class Scheduler:
     """``scheduler`` of linear evaluation."""
 
-    name: str = setting(
-        help="the schedule", choices=("warmup_cosine", "step", "none", "reduce", "exponential")
-    )
+    name: str = setting(help="the schedule", choices=SCHEDULERS)
     warmup_epochs: float = setting(ABSENT, low=0)
     warmup_start_lr: float = setting(ABSENT, low=0)
     min_lr: float = setting(ABSENT, low=0)
     lr_decay_steps: list[int] | None = setting(ABSENT)
+    gamma: float = setting(ABSENT, above=0, high=1)
     interval: str = setting(ABSENT, choices=("step", "epoch"))
 
 
@@ -240,9 +247,10 @@ class LinearEvaluation(Training):
 
     pretrained_feature_extractor: str = setting(help="path of a checkpoint of pre-training")
     pretrain_method: str | None = setting(ABSENT)
-    optimizer: Optimizer = setting(help="optimizer.name is needed")
+    optimizer: LinearOptimizer = setting(help="optimizer.name is needed")
     scheduler: Scheduler = setting(help="scheduler.name is needed")
     finetune: bool = setting(ABSENT)
+    backbone_batch_norm: str | None = setting(ABSENT, choices=(*BATCH_NORM_MODES, None))
     label_smoothing: float = setting(ABSENT, low=0, high=1)
     mixup: float = setting(ABSENT, low=0)
     cutmix: float = setting(ABSENT, low=0)
@@ -268,6 +276,8 @@ def check_pretraining(cfg: DictConfig) -> None:
 def check_linear(cfg: DictConfig) -> None:
     """`check_pretraining` for a config of ``mixbt-linear``."""
     _check(cfg, LinearEvaluation)
+    if cfg.get("augmentations"):
+        cfg.augmentations = _checked_pipelines(cfg.augmentations)
 
 
 def _check(cfg: DictConfig, declaration: type[Any]) -> None:

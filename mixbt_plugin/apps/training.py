@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from mixbt_plugin.apps.checkpointer import Checkpointer
 from mixbt_plugin.apps.loading import SeedEachEpoch
 from mixbt_plugin.apps.numerics import NumericalGuard
+from mixbt_plugin.apps.results import Results
 from mixbt_plugin.data import PROPERTIES, SOURCES
 from mixbt_plugin.host import HOST, add_dataset
 from mixbt_plugin.registry import register
@@ -99,12 +100,13 @@ def require_known(key: str, value: str, known: Any) -> None:
         raise ValueError(f"{key}={value!r} is not known: {hint}")
 
 
-def build_trainer(cfg: DictConfig, kind: str) -> Trainer:
+def build_trainer(cfg: DictConfig, kind: str, results: Results) -> Trainer:
     """A Lightning trainer that logs and saves to ``<checkpoint.dir>/<kind>/version_<n>/``.
 
     Args:
         cfg: parsed; every key that is an argument of Lightning's ``Trainer`` is passed on.
         kind: the method's name, or ``linear``.
+        results: keeps the accuracies.
 
     Returns:
         The trainer; its ``log_dir`` is the run's folder.
@@ -116,6 +118,7 @@ def build_trainer(cfg: DictConfig, kind: str) -> Trainer:
         LearningRateMonitor(logging_interval="step"),
         SeedEachEpoch(cfg.seed),
         NumericalGuard(cfg),
+        results,
     ]
     if cfg.checkpoint.enabled:
         callbacks.append(Checkpointer(cfg))

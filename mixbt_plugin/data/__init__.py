@@ -7,6 +7,7 @@ from mixbt_plugin.data.datasets import (
     take_fraction,
     validation_dataset,
 )
+from mixbt_plugin.data.linear_transforms import linear_transforms
 from mixbt_plugin.data.properties import PROPERTIES, default_image_size, properties
 from mixbt_plugin.data.sources import SOURCES, ImageSource
 from mixbt_plugin.data.transforms import (
@@ -24,6 +25,7 @@ __all__ = [
     "evaluation_datasets",
     "evaluation_transforms",
     "image_size",
+    "linear_transforms",
     "pretrain_dataset",
     "pretrain_transform",
     "properties",

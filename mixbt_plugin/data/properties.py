@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
@@ -23,6 +23,8 @@ class Properties:
             is cut out; at 1 they are taken whole.
         fixed_size: all images are of ``size``, and at that size they are always taken whole.
         flip: whether mirrored images keep their class.
+        split: which part of it accuracies are reported on: ``validation`` where the test labels are
+            not public, or where the user brings a folder.
         downloaded: whether torchvision puts it into ``data.train_path`` where it is not there.
     """
 
@@ -33,12 +35,13 @@ class Properties:
     margin: float = 1.0
     fixed_size: bool = True
     flip: bool = True
+    split: str = "test"
     downloaded: bool = False
 
 
 # 256 pixels for a crop of 224, as ImageNet is evaluated everywhere.
 IMAGENET_MARGIN = 256 / 224
-CUSTOM = Properties(None, 224, margin=IMAGENET_MARGIN, fixed_size=False)
+CUSTOM = Properties(None, 224, margin=IMAGENET_MARGIN, fixed_size=False, split="validation")
 PROPERTIES: dict[str, Properties] = {
     # Statistics as in solo-learn (solo/data/pretrain_dataloader.py).
     "cifar10": Properties(
@@ -52,9 +55,11 @@ PROPERTIES: dict[str, Properties] = {
         10, 96, (0.4914, 0.4823, 0.4466), (0.247, 0.243, 0.261), margin=70 / 64, downloaded=True
     ),
     # Statistics of mix-bt (utils.py:36-57).
-    "tiny_imagenet": Properties(200, 64, (0.480, 0.448, 0.398), (0.277, 0.269, 0.282)),
-    "imagenet": Properties(1000, 224, margin=IMAGENET_MARGIN, fixed_size=False),
-    "imagenet100": Properties(100, 224, margin=IMAGENET_MARGIN, fixed_size=False),
+    "tiny_imagenet": Properties(
+        200, 64, (0.480, 0.448, 0.398), (0.277, 0.269, 0.282), split="validation"
+    ),
+    "imagenet": replace(CUSTOM, num_classes=1000),
+    "imagenet100": replace(CUSTOM, num_classes=100),
     "custom": CUSTOM,
     **{
         name: Properties(source.num_classes, source.size, source.mean, source.std, flip=source.flip)

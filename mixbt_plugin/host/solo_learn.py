@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mixbt_plugin.host.detect import CHECKOUT_HINT, HostError
 from mixbt_plugin.host.embedded.backbones import build_backbone as _build_backbone
+from mixbt_plugin.host.embedded.linear import classification_step
 
 try:
     from solo.args import linear as _linear_args
@@ -85,6 +86,7 @@ __all__ = [
     "add_dataset",
     "build_backbone",
     "build_transform_pipeline",
+    "classification_step",
     "imagenet100_classes",
     "parse_linear_cfg",
     "parse_pretrain_cfg",

@@ -15,7 +15,7 @@ from mixbt_plugin.host.embedded.backbones import build_backbone as _build_backbo
 from mixbt_plugin.host.embedded.base import BaseMethod
 from mixbt_plugin.host.embedded.config import add_dataset, parse_linear_cfg, parse_pretrain_cfg
 from mixbt_plugin.host.embedded.knn import WeightedKNNClassifier
-from mixbt_plugin.host.embedded.linear import LinearModel
+from mixbt_plugin.host.embedded.linear import LinearModel, classification_step
 from mixbt_plugin.host.embedded.transforms import (
     FullTransformPipeline,
     NCropAugmentation,
@@ -41,6 +41,7 @@ __all__ = [
     "add_dataset",
     "build_backbone",
     "build_transform_pipeline",
+    "classification_step",
     "imagenet100_classes",
     "parse_linear_cfg",
     "parse_pretrain_cfg",

@@ -9,7 +9,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 SCHEDULERS = ("warmup_cosine", "step", "none")
-LINEAR_SCHEDULERS = (*SCHEDULERS, "reduce", "exponential")
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "imagenet": 1000, "imagenet100": 100}
 DATASETS = [*NUM_CLASSES, "custom"]
 
@@ -77,7 +76,8 @@ def parse_pretrain_cfg(cfg: DictConfig) -> DictConfig:
         ValueError: a key is missing or has a value that cannot be used.
     """
     require(cfg, "augmentations", "optimizer.classifier_lr")
-    _parse_shared(cfg, SCHEDULERS)
+    _parse_shared(cfg)
+    require_choice(cfg, "scheduler.name", SCHEDULERS)
     set_defaults(cfg, {"data.val_path": None, "data.no_labels": False})
 
     big_size = cfg.augmentations[0].crop_size
@@ -104,7 +104,7 @@ def parse_linear_cfg(cfg: DictConfig) -> DictConfig:
         ValueError: a key is missing or has a value that cannot be used.
     """
     require(cfg, "pretrained_feature_extractor")
-    _parse_shared(cfg, LINEAR_SCHEDULERS)
+    _parse_shared(cfg)
     set_defaults(
         cfg,
         {
@@ -118,12 +118,11 @@ def parse_linear_cfg(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
-def _parse_shared(cfg: DictConfig, schedulers: Any) -> None:
+def _parse_shared(cfg: DictConfig) -> None:
     keys = ("data.dataset", "backbone.name", "optimizer.name", "optimizer.batch_size")
     require(cfg, *keys, "optimizer.lr", "scheduler.name", "max_epochs")
     require_choice(cfg, "data.dataset", DATASETS)
     require_choice(cfg, "optimizer.name", ("sgd", "lars", "adam", "adamw"))
-    require_choice(cfg, "scheduler.name", schedulers)
     set_defaults(
         cfg,
         {

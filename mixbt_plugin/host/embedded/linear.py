@@ -9,10 +9,31 @@ import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 
 from mixbt_plugin.host.embedded.base import OptimizedModule, accuracy_at_k, weighted_mean
 from mixbt_plugin.host.embedded.config import add_shared_defaults, set_defaults
+
+
+def classification_step(model: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
+    """Loss and accuracies of a batch of images and classes.
+
+    In training the loss is ``model.loss_func``, of images and targets that ``model.mixup_func``,
+    where it is given, has mixed; there are no accuracies then. In validation it is cross-entropy.
+    solo-learn's ``shared_step`` takes ``loss_func`` into account only with ``mixup_func``, so that
+    label smoothing alone has no effect there (solo/methods/linear.py:327-332), and asks for at
+    least five classes.
+    """
+    images, targets = batch
+    mixed = model.training and model.mixup_func is not None
+    if mixed:
+        images, targets = model.mixup_func(images, targets)
+    logits = model(images)["logits"]
+    loss_func = model.loss_func if model.training else F.cross_entropy
+    metrics = {"batch_size": len(images), "loss": loss_func(logits, targets)}
+    if not mixed:
+        metrics["acc1"] = accuracy_at_k(logits, targets, 1)
+        metrics["acc5"] = accuracy_at_k(logits, targets, 5)
+    return metrics
 
 
 class LinearModel(OptimizedModule):
@@ -64,17 +85,6 @@ class LinearModel(OptimizedModule):
         if self.finetune:
             groups.insert(0, {"name": "backbone", "params": self.backbone.parameters()})
         optimizer = self.build_optimizer(groups)
-        if self.scheduler == "reduce":
-            return {
-                "optimizer": optimizer,
-                "lr_scheduler": {
-                    "scheduler": ReduceLROnPlateau(optimizer),
-                    "monitor": "val_loss",
-                },
-            }
-        if self.scheduler == "exponential":
-            # solo-learn takes the factor from this key (solo/methods/linear.py:254).
-            return [optimizer], [ExponentialLR(optimizer, self.weight_decay)]
         scheduler = self.build_scheduler(optimizer)
         return optimizer if scheduler is None else ([optimizer], [scheduler])
 
@@ -84,32 +94,25 @@ class LinearModel(OptimizedModule):
             feats = self.backbone(self.to_layout(X))
         return {"logits": self.classifier(feats), "feats": feats}
 
+    def shared_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Any]:
+        """See `classification_step`."""
+        return classification_step(self, batch)
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of a batch of images and classes; a frozen backbone stays in evaluation mode."""
         if not self.finetune:
             self.backbone.eval()
-        images, targets = batch
-        if self.mixup_func is not None:
-            images, targets = self.mixup_func(images, targets)
-        logits = self(images)["logits"]
-        loss: Tensor = self.loss_func(logits, targets)
-        log = {"train_loss": loss}
-        if self.mixup_func is None:
-            log["train_acc1"] = accuracy_at_k(logits, targets, 1)
-            log["train_acc5"] = accuracy_at_k(logits, targets, 5)
+        out = self.shared_step(batch, batch_idx)
+        log = {f"train_{key}": value for key, value in out.items() if key != "batch_size"}
         self.log_dict(log, on_epoch=True, sync_dist=True)
+        loss: Tensor = out["loss"]
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Any]:
         """Loss and accuracies of a batch of images and classes."""
-        images, targets = batch
-        logits = self(images)["logits"]
-        metrics = {
-            "batch_size": len(targets),
-            "val_loss": F.cross_entropy(logits, targets),
-            "val_acc1": accuracy_at_k(logits, targets, 1),
-            "val_acc5": accuracy_at_k(logits, targets, 5),
-        }
+        out = self.shared_step(batch, batch_idx)
+        metrics = {"batch_size": out.pop("batch_size")}
+        metrics |= {f"val_{key}": value for key, value in out.items()}
         self.validation_step_outputs.append(metrics)
         return metrics
 
