@@ -14,7 +14,8 @@ from torch import Tensor
 from mixbt_plugin.apps import training
 from mixbt_plugin.apps.command import run_command
 from mixbt_plugin.apps.features import Features, extract_features
-from mixbt_plugin.apps.weights import load_pretrained
+from mixbt_plugin.apps.weights import load_pretrained, read_checkpoint
+from mixbt_plugin.data import properties
 from mixbt_plugin.host import WeightedKNNClassifier
 from mixbt_plugin.registry import register
 
@@ -32,7 +33,8 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
             for files of other codes ``backbone`` too, as `load_pretrained` says.
 
     Returns:
-        A row for each combination: its settings, ``acc1`` and ``acc5`` in percent.
+        A row for each combination: what was evaluated, on which epoch of pre-training and which
+        split, the settings, ``acc1`` and ``acc5`` in percent.
 
     Raises:
         FileNotFoundError: the checkpoint or ``args.json`` beside it is missing.
@@ -53,6 +55,7 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
         num_workers=cfg.num_workers,
         device="cuda" if training.on_gpu(cfg) else "cpu",
     )
+    labels = _labels(cfg.pretrained_checkpoint, pretrain_cfg)
     rows = []
     for kind, distance, k in product(cfg.feature_type, cfg.distance_function, cfg.k):
         if kind not in features.train:
@@ -63,6 +66,7 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
             acc1, acc5 = knn_accuracy(features, kind, k=k, distance=distance, T=temperature)
             rows.append(
                 {
+                    **labels,
                     "features": kind,
                     "distance": distance,
                     "k": k,
@@ -95,6 +99,22 @@ def knn_accuracy(
     return float(acc1), float(acc5)
 
 
+def _labels(checkpoint: str, cfg: DictConfig) -> dict[str, Any]:
+    """What every row says of the number in it; of other codes' files the epoch is not known."""
+    epochs = cfg.get("max_epochs")
+    epoch = read_checkpoint(checkpoint)["epoch"] + 1 if epochs else None
+    which = "unknown" if epoch is None else "last" if epoch == epochs else "intermediate"
+    return {
+        "evaluation": "kNN",
+        "mode": "offline",
+        "dataset": cfg.data.dataset,
+        "split": properties(cfg.data.dataset).split,
+        "which": which,
+        "epoch": epoch,
+        "epochs": epochs,
+    }
+
+
 def _check_choices(key: str, values: Any, choices: tuple[str, ...]) -> None:
     for value in values:
         if value not in choices:
@@ -105,10 +125,16 @@ def task(cfg: DictConfig) -> None:
     """The command's task."""
     torch.manual_seed(0)
     rows = knn(cfg)
-    print("kNN, offline, last checkpoint, validation split")
-    print("".join(f"{key:>13}" for key in rows[0]))
+    labels = rows[0]
+    counted = f" ({labels['epoch']} of {labels['epochs']})" if labels["epoch"] else ""
+    print(
+        f"kNN, offline, {labels['which']} epoch{counted}, "
+        f"{labels['split']} split of {labels['dataset']}"
+    )
+    columns = ("features", "distance", "k", "temperature", "acc1", "acc5")
+    print("".join(f"{key:>13}" for key in columns))
     for row in rows:
-        print("".join(f"{'-' if value is None else value:>13}" for value in row.values()))
+        print("".join(f"{'-' if row[key] is None else row[key]:>13}" for key in columns))
     table = Path(cfg.pretrained_checkpoint).parent / "knn.csv"
     with table.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])

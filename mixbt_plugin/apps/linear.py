@@ -86,11 +86,16 @@ def linear(cfg: DictConfig) -> Path:
 def _complete_from_pretraining(cfg: DictConfig) -> str | None:
     """Fills in the backbone by ``args.json``; returns the data set of pre-training."""
     OmegaConf.set_struct(cfg, False)
-    checkpoint = Path(OmegaConf.select(cfg, "pretrained_feature_extractor") or "")
-    described = checkpoint.is_file() and (checkpoint.parent / CONFIG_FILE).is_file()
+    given = OmegaConf.select(cfg, "pretrained_feature_extractor")
+    if given is None:
+        raise ValueError("pretrained_feature_extractor is missing: the path of a checkpoint.")
+    checkpoint = Path(given)
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"{checkpoint}: no such checkpoint.")
+    described = (checkpoint.parent / CONFIG_FILE).is_file()
     theirs = load_config(checkpoint) if described else OmegaConf.create({})
     if OmegaConf.select(cfg, "backbone.name") is None:
-        if checkpoint.is_file() and not described:
+        if not described:
             raise ValueError(
                 f"backbone.name is missing: no {CONFIG_FILE} beside {checkpoint} tells it."
             )

@@ -38,8 +38,6 @@ def linear_transforms(cfg: DictConfig, given: Mapping[str, Any]) -> tuple[Transf
     size = given.get("crop_size") or (
         pipelines[0].crop_size if pipelines else default_image_size(cfg.data.dataset)
     )
-    train: Any
-    val: Any
     train, val = evaluation_transforms(cfg.data.dataset, size, given.get("mean"), given.get("std"))
     if pipelines is None:
         return train, val
@@ -48,7 +46,7 @@ def linear_transforms(cfg: DictConfig, given: Mapping[str, Any]) -> tuple[Transf
     return _one_view(cfg, size, val), val
 
 
-def _one_view(cfg: DictConfig, size: Any, val: Any) -> Transform:
+def _one_view(cfg: DictConfig, size: Any, val: transforms.Compose) -> Transform:
     augmentation: Any = OmegaConf.merge(cfg.augmentations[0], {"crop_size": size})
     pipeline = build_transform_pipeline(cfg.data.dataset, augmentation)
     normalize = next(step for step in val.transforms if isinstance(step, transforms.Normalize))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig
@@ -42,7 +42,7 @@ def evaluation_transforms(
     size: Size,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+) -> tuple[transforms.Compose, transforms.Compose]:
     """Pipelines of linear training and of validation, at the size that the network was trained on.
 
     solo-learn's (solo/data/classification_dataloader.py) are of one size for each data set, 224

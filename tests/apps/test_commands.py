@@ -67,10 +67,17 @@ def test_pretrain_then_knn_then_linear_then_finetune() -> None:
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert any(row["train_mixbt_loss_epoch"] for row in rows)
     assert any(row["val_knn_acc1"] for row in rows)
+    online = json.loads((folder / "results.json").read_text())
+    assert [(row["evaluation"], row["mode"], row["which"]) for row in online] == [
+        ("linear classifier", "online", "last"),
+        ("linear classifier", "online", "best"),
+        ("kNN (k=20, cosine)", "online", "last"),
+        ("kNN (k=20, cosine)", "online", "best"),
+    ]
     assert [path.name for path in folder.glob("*.ckpt")] == [checkpoint.name]
 
     printed = run("knn", f"pretrained_checkpoint={checkpoint}", "k=[5]", "temperature=[0.1]").stdout
-    assert "kNN, offline, last checkpoint, validation split" in printed
+    assert "kNN, offline, last epoch (2 of 2), test split of mnist5k" in printed
     table = list(csv.DictReader((folder / "knn.csv").open()))
     assert [(row["features"], row["distance"]) for row in table] == [
         ("backbone", "cosine"),
@@ -78,6 +85,9 @@ def test_pretrain_then_knn_then_linear_then_finetune() -> None:
         ("projector", "cosine"),
         ("projector", "euclidean"),
     ]
+    assert {(row["mode"], row["which"], row["split"]) for row in table} == {
+        ("offline", "last", "test")
+    }
     assert all(10 < float(row["acc1"]) <= float(row["acc5"]) <= 100 for row in table)
 
     words = [word.replace("backbone.kwargs", "+backbone.kwargs") for word in SMALL]
@@ -89,7 +99,7 @@ def test_pretrain_then_knn_then_linear_then_finetune() -> None:
             *words,
             *extra,
         ).stdout
-        assert f"{label}, offline, last epoch, validation split: acc@1" in printed
+        assert f"{label}, offline, last epoch (2 of 2), test split of mnist5k: acc@1" in printed
     tuned, frozen = (
         torch.load(max(Path("models/linear", version).glob("*.ckpt")), weights_only=True)
         for version in ("version_1", "version_0")

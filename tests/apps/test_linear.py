@@ -12,6 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from timm.loss.cross_entropy import LabelSmoothingCrossEntropy
 
+from mixbt_plugin.apps.command import config_root
 from mixbt_plugin.apps.linear import _loss_and_mixup, linear
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import register
@@ -173,3 +174,23 @@ def test_the_backbone_is_that_of_pretraining(tmp_path: Path) -> None:
     (folder / "args.json").unlink()
     with pytest.raises(ValueError, match="backbone.name is missing: no args.json beside"):
         evaluate(path)
+
+
+EVALUATIONS = [
+    path
+    for folder in ("linear", "finetune", "transfer", "knn")
+    for path in sorted((config_root() / folder).rglob("*.yaml"))
+    if path.stem != "base"
+]
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_configs_say_what_they_are(path: Path) -> None:
+    """What is reproduced, and the number that its source reports, or that none is known."""
+    comment = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("# "):
+            break
+        comment.append(line.removeprefix("# "))
+    said = " ".join(comment)
+    assert "report" in said or "No number is known" in said

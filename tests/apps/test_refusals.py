@@ -152,7 +152,13 @@ def test_what_is_no_checkpoint(content: Any, message: str) -> None:
     elif content:
         torch.save(content, "x.ckpt")
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        linear(composed("linear/mnist5k.yaml", "pretrained_feature_extractor=x.ckpt"))
+        linear(
+            composed(
+                "linear/mnist5k.yaml",
+                "pretrained_feature_extractor=x.ckpt",
+                "backbone.name=narrow_resnet10",
+            )
+        )
 
 
 def test_knn_without_a_checkpoint() -> None:

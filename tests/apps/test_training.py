@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 from mixbt_plugin.apps.command import config_root
 from mixbt_plugin.apps.schema import check_linear, check_pretraining
 from mixbt_plugin.apps.training import device_ids, prepare
-from mixbt_plugin.data import pretrain_transform
+from mixbt_plugin.data import linear_transforms, pretrain_transform
 from mixbt_plugin.host import METHODS, build_backbone, parse_linear_cfg, parse_pretrain_cfg
+from mixbt_plugin.methods import LinearEvaluation
 from tests.apps.composing import composed
 from tests.images import image_folder
 
@@ -58,11 +59,15 @@ def test_every_shipped_config_composes_parses_and_builds(path: Path, tmp_path: P
         model = METHODS[cfg.method](cfg)
         assert len(model.learnable_params) == 3
         assert len(pretrain_transform(cfg).transforms) == len(cfg.augmentations)
-    elif task == "linear":
+    elif task in ("linear", "finetune", "transfer"):
         cfg.pretrained_feature_extractor = "a.ckpt"
+        cfg.backbone.name = "narrow_resnet10"
+        for key in ("train_path", "val_path"):
+            Path(cfg.data[key], "class0").mkdir(parents=True, exist_ok=True)
         prepare(cfg, check_linear)
         cfg = parse_linear_cfg(cfg)
-        build_backbone(cfg, cfg.pretrain_method)
+        LinearEvaluation(build_backbone(cfg, None)[0], cfg)
+        linear_transforms(cfg, {})
     elif task == "compare":
         for method in cfg.methods:
             assert Path(cfg.config_path, f"{method}.yaml") in {shipped for shipped in SHIPPED}

@@ -75,10 +75,10 @@ def test_stock_checkpoint_in_our_knn_and_linear(checkout: Path, tmp_path: Path) 
     linear = subprocess.run(
         [
             *(sys.executable, "-m", "mixbt_plugin.apps.linear"),
-            *("--config-path", "linear", "--config-name", "cifar"),
+            *("--config-path", "linear", "--config-name", "cifar10"),
             f"pretrained_feature_extractor='{checkpoint}'",
             f"data.val_path={images / 'val'}",
-            "+data.augmentations.crop_size=32",
+            "data.augmentations.crop_size=32",
             *(word for word in overrides(images) if not word.startswith("data.val_path")),
         ],
         capture_output=True,
