@@ -48,7 +48,7 @@ def linear_transforms(cfg: DictConfig, given: Mapping[str, Any]) -> tuple[Transf
 
 def _one_view(cfg: DictConfig, size: Any, val: transforms.Compose) -> Transform:
     augmentation: Any = OmegaConf.merge(cfg.augmentations[0], {"crop_size": size})
-    pipeline = build_transform_pipeline(cfg.data.dataset, augmentation)
+    pipeline: Any = build_transform_pipeline(cfg.data.dataset, augmentation)
     normalize = next(step for step in val.transforms if isinstance(step, transforms.Normalize))
     steps = [
         normalize if isinstance(step, transforms.Normalize) else step
