@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mixbt_plugin.data import evaluation_datasets, evaluation_transforms
+from mixbt_plugin.data import count_replaced, evaluation_datasets, evaluation_transforms
 
 
 class Features(NamedTuple):
@@ -63,6 +63,8 @@ def _extract(
         if "z" in out:
             projector.append(out["z"].cpu())
         targets.append(classes)
+    if replaced := count_replaced(loader):
+        print(f"replaced  {replaced} images, which cannot be read, by others")
     features = {"backbone": torch.cat(backbone)}
     if projector:
         features["projector"] = torch.cat(projector)

@@ -117,6 +117,8 @@ class Data:
     num_workers: int = setting(ABSENT, low=0)
     fraction: float = setting(ABSENT)
     no_labels: bool = setting(ABSENT)
+    unreadable: str = setting(ABSENT, choices=("stop", "skip"))
+    color: bool = setting(ABSENT)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps.checkpointer import Checkpointer
-from mixbt_plugin.apps.loading import SeedEachEpoch
+from mixbt_plugin.apps.loading import LogReplacedImages, SeedEachEpoch
 from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.data import PROPERTIES, SOURCES
@@ -120,6 +120,8 @@ def build_trainer(cfg: DictConfig, kind: str, results: Results) -> Trainer:
         NumericalGuard(cfg),
         results,
     ]
+    if cfg.data.get("unreadable") == "skip":
+        callbacks.append(LogReplacedImages())
     if cfg.checkpoint.enabled:
         callbacks.append(Checkpointer(cfg))
     kwargs.update(

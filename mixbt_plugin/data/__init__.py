@@ -9,6 +9,7 @@ from mixbt_plugin.data.datasets import (
 )
 from mixbt_plugin.data.linear_transforms import linear_transforms
 from mixbt_plugin.data.properties import PROPERTIES, default_image_size, properties
+from mixbt_plugin.data.reading import UnreadableImageError, count_replaced
 from mixbt_plugin.data.sources import SOURCES, ImageSource
 from mixbt_plugin.data.transforms import (
     evaluation_transforms,
@@ -20,7 +21,9 @@ __all__ = [
     "PROPERTIES",
     "SOURCES",
     "ImageSource",
+    "UnreadableImageError",
     "check_data",
+    "count_replaced",
     "default_image_size",
     "evaluation_datasets",
     "evaluation_transforms",

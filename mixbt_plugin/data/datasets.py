@@ -23,6 +23,7 @@ from mixbt_plugin.data.files import (
 )
 from mixbt_plugin.data.h5 import H5Images, h5_classes
 from mixbt_plugin.data.properties import properties
+from mixbt_plugin.data.reading import ReadableImages, look_at_a_few, targets_of
 from mixbt_plugin.data.sources import SOURCES, LabelledImages
 from mixbt_plugin.host import imagenet100_classes
 
@@ -55,7 +56,7 @@ class WithIndex(Dataset[Any]):
 
     def __init__(self, images: Any) -> None:
         self.images = images
-        self.targets = _targets(images)
+        self.targets = targets_of(images)
 
     def __getitem__(self, index: int) -> tuple[int, Any, int]:
         return (index, *self.images[index])
@@ -79,9 +80,8 @@ def pretrain_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
         ValueError: a folder is missing or empty, or ``data.fraction`` is out of range.
         ModuleNotFoundError: the package that carries or reads the images is missing.
     """
-    return take_fraction(
-        WithIndex(_images(cfg, "train", transform, pretrain=True)), cfg.data.fraction
-    )
+    images = WithIndex(_images(cfg, "train", transform, pretrain=True))
+    return take_fraction(ReadableImages(images, skip=_skips(cfg)), cfg.data.fraction)
 
 
 def evaluation_datasets(
@@ -101,7 +101,8 @@ def evaluation_datasets(
         ValueError: a folder is missing or empty, or the two hold different classes.
         ModuleNotFoundError: the package that carries or reads the images is missing.
     """
-    return _images(cfg, "train", train_transform), validation_dataset(cfg, val_transform)
+    train = ReadableImages(_images(cfg, "train", train_transform), skip=_skips(cfg))
+    return train, validation_dataset(cfg, val_transform)
 
 
 def validation_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
@@ -116,7 +117,11 @@ def validation_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
                 f"data.train_path={str(cfg.data.train_path)!r}: {_difference(ours, theirs)}. They "
                 "are numbered in alphabetical order, so both must have the same."
             )
-    return images
+    return ReadableImages(images, skip=_skips(cfg))
+
+
+def _skips(cfg: DictConfig) -> bool:
+    return cfg.data.get("unreadable") == "skip"
 
 
 def _training_classes(cfg: DictConfig) -> list[str]:
@@ -149,7 +154,8 @@ def take_fraction(images: Any, fraction: float) -> Any:
         fraction: in (0, 1); -1 takes all.
 
     Returns:
-        The data set, or a subset of it: that of solo-learn.
+        The data set, or a subset of it: that of solo-learn. One whose unreadable images are
+        replaced stays one, and replaces from the subset.
 
     Raises:
         ValueError: ``fraction`` is neither, or too small for the classes.
@@ -164,20 +170,16 @@ def take_fraction(images: Any, fraction: float) -> Any:
         indexes, _ = train_test_split(
             range(len(images)),
             train_size=fraction,
-            stratify=_targets(images),
+            stratify=targets_of(images),
             random_state=FRACTION_SEED,
         )
     except ValueError as error:
         raise ValueError(
             f"data.fraction={fraction}: cannot be drawn from {len(images)} images. {error}"
         ) from error
+    if isinstance(images, ReadableImages):
+        return ReadableImages(Subset(images.images, indexes), skip=images.skip)
     return Subset(images, indexes)
-
-
-def _targets(images: Any) -> Any:
-    # torchvision says targets, but STL10 labels; a folder without labels has neither.
-    targets = getattr(images, "targets", None)
-    return getattr(images, "labels", None) if targets is None else targets
 
 
 def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool = False) -> Any:
@@ -202,6 +204,7 @@ def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool
             images = ImageFiles(class_folders(path), transform)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{key}={str(path)!r}: {error}") from error
+    look_at_a_few(images, skip=_skips(cfg))
     expected, found = properties(name).num_classes, len(images.classes)
     if expected is not None and found > expected:
         raise ValueError(

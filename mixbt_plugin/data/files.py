@@ -44,9 +44,12 @@ class ImageFiles(Dataset[Any]):
         self.targets: Sequence[int] | None = self._targets if self.classes else None
         self.transform = transform
 
+    def read(self, index: int) -> Any:
+        """An image as it is."""
+        return read_image(self.paths[index], self.paths[index])
+
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        path = self.paths[index]
-        return self.transform(read_image(path, path)), self._targets[index]
+        return self.transform(self.read(index)), self._targets[index]
 
     def __len__(self) -> int:
         return len(self.paths)

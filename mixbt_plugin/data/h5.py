@@ -52,10 +52,14 @@ class H5Images(Dataset[Any]):
             raise OSError("holds no images: a group for each class, their files' bytes in it.")
         self.targets = [number for *_, number in self.samples]
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        name, image, number = self.samples[index]
+    def read(self, index: int) -> Any:
+        """An image as it is."""
+        name, image, _ = self.samples[index]
         content = io.BytesIO(self._opened()[name][image][:])
-        return self.transform(read_image(content, f"{self.path}:{name}/{image}")), number
+        return read_image(content, f"{self.path}:{name}/{image}")
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(self.read(index)), self.targets[index]
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -220,6 +220,8 @@ BAD_VALUES: dict[str, Any] = {
     "data.fraction": NOT_A_NUMBER | NOT_FINITE | st.floats(1.01, 9) | st.sampled_from([0, -0.5, 1]),
     "data.no_labels": not_a_switch(),
     "data.format": TEXT | st.just("h6"),
+    "data.unreadable": TEXT,
+    "data.color": not_a_switch(),
     "optimizer": TEXT | st.just({}) | st.just(3),
     "optimizer.name": TEXT | st.just(None),
     "optimizer.batch_size": not_a_count(low=2) | st.integers(4001, 10**6),
