@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.functional import standardize
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.mixing import Mixing
@@ -29,6 +31,9 @@ METHOD_CASES: dict[str, tuple[dict[str, Any], int]] = {
     "multiaug_barlow_twins": ({"pairing": "all"}, 3),
     "multiaug_vicreg": ({"pairing": "mean"}, 3),
 }
+PRECISIONS = {"64-true": (1e-10, STEPS), "32-true": (1e-5, 1)}
+"""Relative differences that are allowed, and after how many steps: float32's rounding grows tenfold
+a step on 16 images."""
 DIMENSIONS = {"fewer rows than dimensions": 40, "more rows than dimensions": 6}
 
 
@@ -79,8 +84,47 @@ class Losses(Callback):
         self.values.append(float(module.method_loss))
 
 
-def train(method: str, dim: int, rank: int, world_size: int, processes: int) -> dict[str, Any]:
-    """The losses of three SGD steps and the weights after them."""
+class Gradient(Callback):
+    """The gradient of the first step, as one vector."""
+
+    def __init__(self) -> None:
+        self.value: Tensor | None = None
+
+    def on_before_optimizer_step(self, *args: Any) -> None:
+        if self.value is None:
+            grads = [p.grad.flatten() for p in args[1].parameters() if p.grad is not None]
+            self.value = torch.cat(grads)
+
+
+class Poison(Callback):
+    """A NaN in an image of one process in the second step."""
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        trainer, _, batch, batch_idx = args
+        if batch_idx == 1 and trainer.global_rank == 1:
+            batch[1][0][0, 0, 3, 3] = torch.nan
+
+
+def train(
+    method: str,
+    dim: int,
+    rank: int,
+    world_size: int,
+    processes: int,
+    precision: Any = "64-true",
+    poisoned: bool = False,
+) -> dict[str, Any]:
+    """The losses of a few SGD steps, the weights after them and the first step's gradient.
+
+    Args:
+        method: of `METHOD_CASES`.
+        dim: of the embeddings.
+        rank: of this process.
+        world_size: number of processes that train together.
+        processes: number of processes whose mixing is drawn.
+        precision: Lightning's.
+        poisoned: with a NaN on one process, and a guard that skips the step.
+    """
     kwargs, views = METHOD_CASES[method]
     seed_everything(0)
     register()
@@ -105,22 +149,29 @@ def train(method: str, dim: int, rank: int, world_size: int, processes: int) -> 
     model.log_terms = remember
     images = Batches(GLOBAL_BATCH * STEPS, [16] * views)
     share = Subset(images, range(rank, len(images), world_size))
-    losses = Losses()
+    losses, gradient = Losses(), Gradient()
+    guard = NumericalGuard(OmegaConf.create({"numerics": {"on_nonfinite": "skip"}}))
     trainer = Trainer(
         accelerator="cpu",
         devices=world_size,
         strategy="ddp" if world_size > 1 else "auto",
         max_epochs=1,
-        precision="64-true",
+        max_steps=PRECISIONS[precision][1],
+        precision=precision,
         use_distributed_sampler=False,
-        callbacks=[losses],
+        callbacks=[losses, gradient, *([Poison(), guard] if poisoned else [])],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(model, DataLoader(share, batch_size=GLOBAL_BATCH // world_size))
-    return {"losses": losses.values, "weights": dict(model.state_dict())}
+    return {
+        "losses": losses.values,
+        "weights": dict(model.state_dict()),
+        "gradient": gradient.value,
+        "skipped": guard.skipped,
+    }
 
 
 def main() -> None:
@@ -128,13 +179,14 @@ def main() -> None:
 
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.set_num_threads(1)
-    results = {
-        (method, dim): train(method, dim, rank, world_size, world_size)
+    results: dict[Any, Any] = {
+        (method, dim, precision): train(method, dim, rank, world_size, world_size, precision)
         for method in METHOD_CASES
         for dim in DIMENSIONS.values()
+        for precision in PRECISIONS
     }
-    if rank == 0:
-        torch.save(results, sys.argv[1])
+    results["poisoned"] = train("mixbt", 40, rank, world_size, world_size, poisoned=True)
+    torch.save(results, f"{sys.argv[1]}.{rank}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from tests.ddp_training import DIMENSIONS, METHOD_CASES, STEPS, train
+from tests.ddp_training import DIMENSIONS, METHOD_CASES, PRECISIONS, train
 
 pytestmark = pytest.mark.slow
 
@@ -29,19 +30,35 @@ def distributed(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return processes, torch.load(results)
+    return processes, [torch.load(f"{results}.{rank}") for rank in range(processes)]
 
 
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm().clamp(min=1e-30))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("dim", DIMENSIONS.values(), ids=DIMENSIONS)
 @pytest.mark.parametrize("method", METHOD_CASES)
-def test_losses_and_weights_after_three_steps(
-    method: str, dim: int, distributed: tuple[int, Any]
+def test_losses_gradient_and_weights(
+    method: str, dim: int, precision: str, distributed: tuple[int, Any]
 ) -> None:
     processes, results = distributed
-    expected = train(method, dim, rank=0, world_size=1, processes=processes)
-    result = results[method, dim]
-    assert len(result["losses"]) == STEPS
-    assert result["losses"] == pytest.approx(expected["losses"], rel=1e-10)
+    allowed, steps = PRECISIONS[precision]
+    expected = train(method, dim, 0, world_size=1, processes=processes, precision=precision)
+    result = results[0][method, dim, precision]
+    assert len(result["losses"]) == steps
+    assert result["losses"] == pytest.approx(expected["losses"], rel=allowed)
+    assert relative_difference(result["gradient"], expected["gradient"]) < allowed
     for name, weight in expected["weights"].items():
-        difference = (result["weights"][name] - weight).norm()
-        assert difference <= 1e-10 * weight.norm(), name
+        assert relative_difference(result["weights"][name], weight) < allowed, name
+
+
+def test_a_step_that_is_bad_on_one_process_is_skipped_on_all(distributed: tuple[int, Any]) -> None:
+    first, *others = [result["poisoned"] for result in distributed[1]]
+    assert first["skipped"] == 1
+    for other in others:
+        assert other["skipped"] == 1
+        for name, weight in first["weights"].items():
+            assert weight.isfinite().all()
+            assert torch.equal(weight, other["weights"][name])

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The tests at the oldest versions that setup.py claims, and at the newest there are, on the stand-in.
+# OLDEST_PYTHON and NEWEST_PYTHON name the interpreters. Arguments go to pytest.
+source "$(dirname "$0")/environment.sh"
+export OMP_NUM_THREADS=1 MIXBT_HOST=embedded
+
+# The lower bounds of install_requires and of the images that the tests use, as pip constraints.
+python3 - > .cache/oldest.txt <<'PYTHON'
+import re
+text = open("setup.py").read()
+for block in re.findall(r'(?:install_requires=|"demo": )\[(.*?)\]', text, re.DOTALL):
+    for name, version in re.findall(r'"([\w-]+)>=([\d.]+)', block):
+        print(f"{name}=={version}")
+PYTHON
+
+run() {
+    echo "== $1: $("$1/bin/python" --version)"
+    "$1/bin/pip" list 2>/dev/null \
+        | grep -E "^(torch|torchvision|lightning|hydra-core|omegaconf|timm|numpy|scikit-learn|torchmetrics) "
+    "$1/bin/python" -m pytest -n auto --dist worksteal --basetemp="$PWD/.cache/tests" "${@:2}"
+}
+
+# Lightning and torchmetrics of those days ask for pkg_resources.
+PYTHON="${OLDEST_PYTHON:-python3.10}" make_environment .venv-oldest \
+    ".[demo,dev,loggers]" --constraint .cache/oldest.txt "setuptools<81"
+run .venv-oldest "$@"
+PYTHON="${NEWEST_PYTHON:-python3.13}" make_environment .venv-newest ".[demo,dev,loggers]"
+run .venv-newest "$@"
