@@ -73,7 +73,7 @@ class SeededDataset(Dataset[Any]):
         epoch, index = item
         drawn = np.random.SeedSequence([self.seed, epoch, index]).generate_state(2, np.uint64)
         torch_state, python_state = torch.default_generator.get_state(), random.getstate()
-        torch.default_generator.manual_seed(int(drawn[0] >> 1))
+        torch.default_generator.manual_seed(int(drawn[0]) >> 1)
         random.seed(int(drawn[1]))
         try:
             return self.dataset[index]
