@@ -12,19 +12,13 @@ from torch import Tensor
 
 from mixbt_plugin.losses import barlow_twins_loss, multiview_vicreg_loss
 from mixbt_plugin.methods.base import ProjectorMethod
-from mixbt_plugin.settings import setting
+from mixbt_plugin.methods.settings import BarlowTwinsWeights, ProjectorWidths, VICRegWeights
 
 
 @dataclass
-class SoloLearnProjectorSettings:
+class SoloLearnProjectorSettings(ProjectorWidths):
     """Keys of solo-learn's projector: three layers, with biases."""
 
-    proj_hidden_dim: int = setting(
-        help="width of the hidden layers", source="required, as in solo-learn", low=1
-    )
-    proj_output_dim: int = setting(
-        help="dimension D of the embeddings", source="required, as in solo-learn", low=1
-    )
     proj_num_layers: ClassVar[int] = 3
     proj_hidden_bias: ClassVar[bool] = True
     proj_output_bias: ClassVar[bool] = True
@@ -32,30 +26,13 @@ class SoloLearnProjectorSettings:
 
 
 @dataclass
-class SoloLearnBarlowTwinsSettings(SoloLearnProjectorSettings):
+class SoloLearnBarlowTwinsSettings(BarlowTwinsWeights, SoloLearnProjectorSettings):
     """Keys of ``method_kwargs`` for ``barlow_twins``."""
-
-    lamb: float = setting(
-        0.0051, help="weight of the off-diagonal term", source="solo-learn", low=0
-    )
-    scale_loss: float = setting(
-        0.024, help="factor of the whole loss", source="solo-learn", above=0
-    )
 
 
 @dataclass
-class SoloLearnVICRegSettings(SoloLearnProjectorSettings):
+class SoloLearnVICRegSettings(VICRegWeights, SoloLearnProjectorSettings):
     """Keys of ``method_kwargs`` for ``vicreg``."""
-
-    sim_loss_weight: float = setting(
-        25.0, help="weight of the invariance term", source="solo-learn", low=0
-    )
-    var_loss_weight: float = setting(
-        25.0, help="weight of the variance term", source="solo-learn", low=0
-    )
-    cov_loss_weight: float = setting(
-        1.0, help="weight of the covariance term", source="solo-learn", low=0
-    )
 
 
 class BarlowTwins(ProjectorMethod):

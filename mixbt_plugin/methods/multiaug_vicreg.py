@@ -9,23 +9,14 @@ from torch import Tensor
 
 from mixbt_plugin.losses import multiview_vicreg_loss
 from mixbt_plugin.methods.base import ProjectorMethod
-from mixbt_plugin.methods.settings import LossSettings, ProjectorSettings
+from mixbt_plugin.methods.settings import LossSettings, ProjectorSettings, VICRegWeights
 from mixbt_plugin.settings import setting
 
 
 @dataclass
-class MultiAugVICRegSettings(LossSettings, ProjectorSettings):
+class MultiAugVICRegSettings(VICRegWeights, LossSettings, ProjectorSettings):
     """Keys of ``method_kwargs`` for ``multiaug_vicreg``."""
 
-    sim_loss_weight: float = setting(
-        25.0, help="weight of the invariance term", source="solo-learn", low=0
-    )
-    var_loss_weight: float = setting(
-        25.0, help="weight of the variance term", source="solo-learn", low=0
-    )
-    cov_loss_weight: float = setting(
-        1.0, help="weight of the covariance term", source="solo-learn", low=0
-    )
     eps: float = setting(
         1e-4, help="added to the variances (fastssl: 0)", source="solo-learn", low=0
     )

@@ -11,8 +11,8 @@ from mixbt_plugin.settings import check_section, setting
 
 
 @dataclass
-class ProjectorSettings:
-    """Keys of the projector, shared by all methods."""
+class ProjectorWidths:
+    """Keys of the projector that solo-learn's methods have too."""
 
     proj_hidden_dim: int = setting(
         help="width of the hidden layers", source="required, as in solo-learn", low=1
@@ -20,6 +20,12 @@ class ProjectorSettings:
     proj_output_dim: int = setting(
         help="dimension D of the embeddings", source="required, as in solo-learn", low=1
     )
+
+
+@dataclass
+class ProjectorSettings(ProjectorWidths):
+    """Keys of the projector, shared by all methods."""
+
     proj_num_layers: int = setting(
         3, help="linear layers; batch-norm and ReLU between them", source="solo-learn", low=1
     )
@@ -64,8 +70,8 @@ class LossSettings:
 
 
 @dataclass
-class BarlowTwinsSettings(LossSettings, ProjectorSettings):
-    """Keys of Barlow Twins' loss."""
+class BarlowTwinsWeights:
+    """Keys of Barlow Twins' loss that solo-learn's has too."""
 
     lamb: float = setting(
         0.0051, help="weight of the off-diagonal term", source="solo-learn, barlowtwins", low=0
@@ -73,6 +79,12 @@ class BarlowTwinsSettings(LossSettings, ProjectorSettings):
     scale_loss: float = setting(
         0.024, help="factor of the whole loss", source="solo-learn", above=0
     )
+
+
+@dataclass
+class BarlowTwinsSettings(BarlowTwinsWeights, LossSettings, ProjectorSettings):
+    """Keys of Barlow Twins' loss."""
+
     unbiased: bool = setting(
         False,
         help="standardise with the unbiased variance (mix-bt, HSIC-SSL, fastssl: True)",
@@ -94,6 +106,21 @@ class BarlowTwinsSettings(LossSettings, ProjectorSettings):
             "unbiased": self.unbiased,
             "eps": self.eps,
         }
+
+
+@dataclass
+class VICRegWeights:
+    """Keys of VICReg's loss that solo-learn's has too."""
+
+    sim_loss_weight: float = setting(
+        25.0, help="weight of the invariance term", source="solo-learn", low=0
+    )
+    var_loss_weight: float = setting(
+        25.0, help="weight of the variance term", source="solo-learn", low=0
+    )
+    cov_loss_weight: float = setting(
+        1.0, help="weight of the covariance term", source="solo-learn", low=0
+    )
 
 
 def parse_settings(declaration: type, method_kwargs: DictConfig | None, method: str) -> Any:
