@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,14 +14,24 @@ class Mixing(NamedTuple):
     """How a batch of N images is mixed.
 
     Attributes:
-        coefficient: share of the first view, float32, () for the whole batch or (N,), in [0, 1].
+        coefficient: share of the first view in [0, 1], a number for the whole batch or a tensor
+            of float32, () or (N,).
         perm: int64 (N,), the shuffle of the second view.
-
-    Both are on the CPU.
     """
 
-    coefficient: Tensor
+    coefficient: float | Tensor
     perm: Tensor
+
+    def to(self, device: torch.device) -> Mixing:
+        """The same on another device; the host does not wait for an accelerator to take it."""
+        return Mixing(*(_send(value, device) for value in self))
+
+
+def _send(value: Any, device: torch.device) -> Any:
+    if not isinstance(value, Tensor) or value.device == device:
+        return value
+    # Only from pinned memory is a copy to an accelerator not waited for.
+    return value.pin_memory().to(device, non_blocking=True)
 
 
 def draw_mixing(
@@ -39,12 +49,12 @@ def draw_mixing(
         seed: non-negative integers, such as (seed, rank, epoch, batch).
 
     Returns:
-        The coefficient and the permutation.
+        The coefficient, a number unless ``per_sample``, and the permutation, on the CPU.
     """
     generator = np.random.default_rng(list(seed))
-    coefficient = generator.beta(alpha, alpha, size=batch_size if per_sample else None)
-    perm = generator.permutation(batch_size)
-    return Mixing(torch.as_tensor(coefficient, dtype=torch.float32), torch.from_numpy(perm))
+    drawn = generator.beta(alpha, alpha, size=batch_size if per_sample else None)
+    coefficient = torch.as_tensor(drawn, dtype=torch.float32) if per_sample else float(drawn)
+    return Mixing(coefficient, torch.from_numpy(generator.permutation(batch_size)))
 
 
 def mix_images(x_a: Tensor, x_b: Tensor, mixing: Mixing) -> Tensor:
@@ -53,12 +63,12 @@ def mix_images(x_a: Tensor, x_b: Tensor, mixing: Mixing) -> Tensor:
     Args:
         x_a: images of the first view, (N, C, H, W).
         x_b: images of the second view, of the same shape.
-        mixing: coefficient and permutation.
+        mixing: coefficient and permutation, on the images' device or the CPU.
 
     Returns:
         Mixed images of the shape, type and device of ``x_a``.
     """
-    mix = mixing.coefficient.to(x_a)
-    if mix.dim():
-        mix = mix.view(-1, *[1] * (x_a.dim() - 1))
-    return torch.lerp(x_b[mixing.perm.to(x_b.device)], x_a, mix)
+    mix, perm = mixing.to(x_a.device)
+    if isinstance(mix, Tensor):
+        mix = mix.to(x_a.dtype).view(-1, *[1] * (x_a.dim() - 1))
+    return x_b[perm].lerp_(x_a, mix)

@@ -6,7 +6,12 @@ For two standardised batches A, B of shape (N, D) with cross-correlation ``C = A
 - its energy ``‖C‖²_F``, `Energy()(a, b)`, which needs no D x D matrix.
 """
 
-from mixbt_plugin.functional.collectives import ddp_choices, require_equal_rows, total
+from mixbt_plugin.functional.collectives import (
+    ddp_choices,
+    mean_over_processes,
+    require_equal_rows,
+    total,
+)
 from mixbt_plugin.functional.energy import Energy, diagonal, impl_choices
 from mixbt_plugin.functional.precision import full_precision
 from mixbt_plugin.functional.standardize import center, standardize, standardize_pooled
@@ -18,6 +23,7 @@ __all__ = [
     "diagonal",
     "full_precision",
     "impl_choices",
+    "mean_over_processes",
     "require_equal_rows",
     "standardize",
     "standardize_pooled",

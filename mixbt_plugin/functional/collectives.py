@@ -122,3 +122,12 @@ def shared_sum(x: Tensor) -> Tensor:
     Unlike in `total`, the gradients that come back differ between the processes and are summed.
     """
     return x if world_size() == 1 else _SharedSum.apply(x)
+
+
+def mean_over_processes(x: Tensor) -> Tensor:
+    """Mean over the processes, without a gradient, of a tensor of one shape on all."""
+    if world_size() == 1:
+        return x.detach()
+    x = x.detach().clone()
+    dist.all_reduce(x)
+    return x / world_size()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from mixbt_plugin.functional import mean_over_processes
 from mixbt_plugin.host import BaseMethod
 from mixbt_plugin.methods.projector import build_projector
 from mixbt_plugin.methods.settings import ProjectorSettings, parse_settings
+
+# The terms that are logged are the same on every process by then.
+warnings.filterwarnings("ignore", r"It is recommended to use `self\.log\('train_.*sync_dist")
 
 
 class ProjectorMethod(BaseMethod):
@@ -94,10 +100,15 @@ class ProjectorMethod(BaseMethod):
         out: dict[str, Any] = super().multicrop_forward(X)
         return {**out, "z": self.project(out["feats"])}
 
-    def log_terms(self, terms: dict[str, Tensor | float]) -> None:
-        """Logs terms of the loss, each as ``train_<name>``."""
-        self.log_dict(
-            {f"train_{name}": value for name, value in terms.items()},
-            on_epoch=True,
-            sync_dist=True,
-        )
+    def log_terms(self, terms: dict[str, Tensor]) -> None:
+        """Logs terms of the loss, each as ``train_<name>``, as means over the processes.
+
+        With ``ddp: exact`` every process has the terms of the global batch already. With
+        ``legacy`` one reduction is shared by all of them; Lightning's ``sync_dist`` would put a
+        barrier and a reduction of its own behind each, at each step.
+        """
+        values = torch.stack([value.detach() for value in terms.values()])
+        if self.settings.ddp == "legacy":
+            values = mean_over_processes(values)
+        named = {f"train_{name}": value for name, value in zip(terms, values)}
+        self.log_dict(named, on_epoch=True, sync_dist=False)

@@ -23,6 +23,7 @@ class SoloLearnProjectorSettings(ProjectorWidths):
     proj_hidden_bias: ClassVar[bool] = True
     proj_output_bias: ClassVar[bool] = True
     normalize_output: ClassVar[bool] = False
+    ddp: ClassVar[str] = "legacy"
 
 
 @dataclass

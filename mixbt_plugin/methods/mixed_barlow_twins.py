@@ -75,7 +75,7 @@ class MixedBarlowTwins(ProjectorMethod):
             barlow_twins, regularizer = loss, torch.zeros_like(loss)
         else:
             x_a, x_b = batch[1]
-            mixing = self.draw_mixing(len(x_a), batch_idx)
+            mixing = self.draw_mixing(len(x_a), batch_idx).to(x_a.device)
             z_m = self.multicrop_forward(mix_images(x_a, x_b, mixing))["z"]
             loss, barlow_twins, regularizer, on_diag, off_diag = mixed_barlow_twins_loss(
                 z_a,
@@ -94,7 +94,7 @@ class MixedBarlowTwins(ProjectorMethod):
                 "reg_loss": regularizer,
                 "on_diag": on_diag,
                 "off_diag": off_diag,
-                "lamb_reg": lamb_reg,
+                "lamb_reg": loss.new_full((), lamb_reg),
             }
         )
         return loss + out["loss"]
