@@ -1,0 +1,176 @@
+"""Whole training steps, in turns: ``python -m benchmarks.step``.
+
+A step is forwards of all views, loss, online classifier, logging, backward and optimiser, in
+Lightning's own loop on real images; with the loader it is the time from the end of one step to the
+end of the next, the images being augmented in the same process. ``--methods`` are compared with
+the first of them; the four-view methods among them also with themselves at two views.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from hydra import compose, initialize_config_dir
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig
+
+from benchmarks.interleaved import machine, ratio, table
+from mixbt_plugin.apps import loading, training
+from mixbt_plugin.apps.command import config_root
+from mixbt_plugin.apps.schema import check_pretraining
+from mixbt_plugin.data import pretrain_dataset, pretrain_transform
+from mixbt_plugin.host import HOST, METHODS, parse_pretrain_cfg
+
+WARM_UP = 2
+"""Steps at the beginning of a turn that are not counted."""
+
+
+class Turn(NamedTuple):
+    """Median seconds of a turn's steps, without and with the loader."""
+
+    step: float
+    with_loader: float
+
+
+class StepTimer(Callback):
+    """Times the steps of a training."""
+
+    def __init__(self) -> None:
+        self.steps: list[Turn] = []
+        self.started = self.ended = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Starts the clock when the batch is there."""
+        self.started = _now(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Stops it when the weights have changed."""
+        now = _now(trainer)
+        self.steps.append(Turn(now - self.started, now - self.ended))
+        self.ended = now
+
+    def medians(self) -> Turn:
+        """Of the steps that count."""
+        return Turn(*map(median, zip(*self.steps[WARM_UP:])))
+
+
+def _now(trainer: Trainer) -> float:
+    device = trainer.strategy.root_device
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
+def config(method: str, views: int, dimension: int, args: argparse.Namespace) -> DictConfig:
+    """The shipped config of photo_patches with another backbone, dimension and precision."""
+    hidden = args.hidden or dimension
+    overrides = [
+        f"method_kwargs.proj_hidden_dim={hidden}",
+        f"method_kwargs.proj_output_dim={dimension}",
+        f"backbone.name={args.backbone}",
+        f"optimizer.batch_size={args.batch}",
+        f"precision={args.precision}",
+        f"accelerator={args.accelerator}",
+        f"+performance.disable_channel_last={str(args.contiguous).lower()}",
+        "knn_eval.enabled=false",
+        "data.color=true",
+        "data.num_workers=0",
+    ]
+    if method.startswith("multiaug"):
+        name = "symmetric" if views == 2 else "symmetric_4views"
+        overrides.append(f"augmentations={name}")
+    folder = config_root() / "pretrain" / "photo_patches"
+    with initialize_config_dir(str(folder), version_base="1.2"):
+        cfg = compose(method, overrides=overrides)
+    training.prepare(cfg, check_pretraining)
+    if views > 2:
+        cfg.augmentations[1].num_crops = views - 2
+    return parse_pretrain_cfg(cfg)
+
+
+def take_turn(cfg: DictConfig, steps: int) -> Turn:
+    """Trains some steps from the beginning."""
+    torch.manual_seed(cfg.seed)
+    model: Any = METHODS[cfg.method](cfg)
+    if not cfg.performance.disable_channel_last:
+        model = model.to(memory_format=torch.channels_last)
+    timer = StepTimer()
+    trainer = Trainer(
+        max_epochs=1,
+        limit_train_batches=WARM_UP + steps,
+        accelerator=cfg.accelerator,
+        devices=1,
+        precision=cfg.precision,
+        callbacks=[timer],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    images = pretrain_dataset(cfg, pretrain_transform(cfg))
+    trainer.fit(model, loading.train_loader(images, cfg, trainer))
+    return timer.medians()
+
+
+def measure(configs: Mapping[str, DictConfig], rounds: int, steps: int) -> dict[str, list[Turn]]:
+    """Turns of all configs, one after the other, round after round."""
+    turns: dict[str, list[Turn]] = {name: [] for name in configs}
+    for _ in range(rounds):
+        for name, cfg in configs.items():
+            turns[name].append(take_turn(cfg, steps))
+    return turns
+
+
+def rows(turns: Mapping[str, list[Turn]], baselines: Mapping[str, str]) -> Iterable[list[str]]:
+    """For each config its times, and what they are to those of its baseline, round by round."""
+    for name, ours in turns.items():
+        row = [name]
+        for of_ours, of_baseline in zip(zip(*ours), zip(*turns[baselines[name]])):
+            row += [f"{1000 * median(of_ours):.0f}", f"{ratio(of_ours, of_baseline):.2f}"]
+        yield [*row, baselines[name]]
+
+
+def main() -> None:
+    """Prints a table for each dimension."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--methods", nargs="+", default=["barlow_twins", "mixbt", "hsic_ssl"])
+    parser.add_argument("--views", nargs="+", type=int, default=[], help="of the multiaug methods")
+    parser.add_argument("--dimensions", nargs="+", type=int, default=[1024])
+    parser.add_argument("--hidden", type=int, help="width of the projector; the dimension")
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--precision", default="bf16-mixed")
+    parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--contiguous", action="store_true", help="not channels_last")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=5)
+    args = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+
+    print(machine("torchvision", "lightning", "timm"))
+    print(f"host {HOST}; {args.backbone}, batch {args.batch}, 32 px, {args.precision}")
+    for dimension in args.dimensions:
+        configs, baselines = {}, {}
+        for method in args.methods:
+            for views in args.views if method.startswith("multiaug") else [2]:
+                name = f"{method}, {views} views"
+                configs[name] = config(method, views, dimension, args)
+                first = f"{method}, 2 views" if views != 2 else next(iter(configs))
+                baselines[name] = first
+        turns = measure(configs, args.rounds, args.steps)
+        print(f"\nD = {dimension}, projector {args.hidden or dimension} wide\n")
+        header = ["method", "ms a step", "ratio", "with loader", "ratio", "to"]
+        print(table(header, rows(turns, baselines)))
+
+
+if __name__ == "__main__":
+    main()
