@@ -24,6 +24,7 @@ from mixbt_plugin.losses import check_finite
 DEAD = 1e-4
 """A dimension is dead whose standard deviation over the batch is below this, relative to the root
 mean square of all."""
+NO_LABEL = -1
 MOST_DEAD = {"features": 0.5, "embeddings": 0.1}
 """Shares of dead dimensions from which on they are warned of. A ReLU leaves some features dead."""
 
@@ -58,6 +59,7 @@ class NumericalGuard(Callback):
         self._outputs: dict[str, list[Tensor]] = {"features": [], "embeddings": []}
         self._views: list[Tensor] = []
         self._losses: list[Tensor] = []
+        self._labelled = torch.tensor(True)
         self._before: dict[str, Tensor] = {}
         self._remembered = 0
         self._first_bad: Tensor | None = None
@@ -107,10 +109,16 @@ class NumericalGuard(Callback):
                 self._before = {name: b.clone() for name, b in pl_module.named_buffers()}
                 self._remembered = len(_remembered_by_knn(pl_module, "train_features"))
         self._views += [x for x in _tensors(batch) if x.is_floating_point()]
+        *_, classes = _tensors(batch)
+        self._labelled = (classes != NO_LABEL).any()
 
     def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
-        """Keeps the loss for `on_before_optimizer_step`."""
-        self._losses.append(loss.detach())
+        """Keeps the loss for `on_before_optimizer_step`.
+
+        That of the online classifier is NaN, on either host, where no image of a batch has a class;
+        no gradient comes from it.
+        """
+        self._losses.append(torch.where(self._labelled, loss.detach(), 0.0))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
         """Looks at loss and gradient.

@@ -122,6 +122,22 @@ def test_training_stops_and_says_where(method: str, where: str, value: float, fi
     assert check_finite.enabled
 
 
+class Unlabelled(Callback):
+    """Takes the classes away, as a folder of images without labels has none."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        batch[2].fill_(-1)
+
+
+@pytest.mark.parametrize("method", ["mixbt", "barlow_twins"])
+def test_images_without_classes_train_and_are_watched(method: str) -> None:
+    assert fit(method, Unlabelled()).global_step == 4
+    with pytest.raises(FloatingPointError, match="step 2 .* first seen in"):
+        fit(method, Unlabelled(), Poison("embeddings"))
+
+
 def test_the_last_good_checkpoint_stays() -> None:
     with pytest.raises(FloatingPointError, match=r"The last good checkpoint is .*test-ep0\.ckpt"):
         fit("mixbt", Poison("gradient", steps=(5,)), epochs=2)
