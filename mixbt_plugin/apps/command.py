@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,18 @@ def _find_folder(value: str, group: str) -> Path:
     sys.exit(f"--config-path {value}: no such folder, here or among the shipped ones in {root}.")
 
 
-def _shipped(group: str) -> list[str]:
-    root = config_root()
+def shipped_configs(group: str) -> list[Path]:
+    """The shipped configs of a command that can be started, without the parts that they share."""
     return [
-        f"--config-path {path.parent.relative_to(root)} --config-name {path.stem}"
-        for path in sorted((root / group).rglob("*.yaml"))
-        if path.parent.name != "augmentations" and path.stem != "base"
+        path
+        for path in sorted((config_root() / group).rglob("*.yaml"))
+        if path.stem != "base" and path.parent.name != "augmentations"
     ]
+
+
+def _shipped(group: str) -> list[str]:
+    lines = []
+    for folder, paths in groupby(shipped_configs(group), key=lambda path: path.parent):
+        names = " | ".join(path.stem for path in paths)
+        lines.append(f"--config-path {folder.relative_to(config_root())} --config-name {names}")
+    return lines

@@ -57,6 +57,8 @@ class ProjectorMethod(BaseMethod):
         Raises:
             ValueError: names the key, the value and what would be right.
         """
+        # Now, so that what is saved beside the checkpoint holds values, whoever reads it.
+        OmegaConf.resolve(cfg)
         cfg = super().add_and_assert_specific_cfg(cfg)
         settings = parse_settings(cls.Settings, cfg.method_kwargs, cfg.method)
         cfg.method_kwargs = OmegaConf.create(asdict(settings))

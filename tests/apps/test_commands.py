@@ -215,7 +215,10 @@ def test_two_processes_then_resumed(resumed_with: int) -> None:
 def test_without_a_config_the_shipped_ones_are_listed() -> None:
     done = run("pretrain", check=False)
     assert done.returncode != 0
-    assert "--config-path pretrain/mnist5k --config-name mixbt" in done.stderr
+    assert (
+        "--config-path pretrain/mnist5k --config-name barlow_twins | hsic_ssl | mixbt"
+        in done.stderr
+    )
     assert "augmentations" not in done.stderr
 
 

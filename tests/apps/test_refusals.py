@@ -55,10 +55,10 @@ def no_training() -> Any:
         (["+backbone.kwargs.depth=9"], "backbone.kwargs={'depth': 9}: narrow_resnet10 does not"),
         (["backbone.name=resnet81"], "backbone.name='resnet81' is not known: did you mean 'resne"),
         (["scheduler.name=cosine"], "scheduler.name='cosine': expected one of warmup_cosine, st"),
-        (["augmentations.0.crop_size=-1"], "augmentations[0].crop_size=-1: expected a positive"),
-        (["augmentations.0.rrc.crop_min_scale=2"], "augmentations[0].rrc.crop_min_scale=2.0: exp"),
-        (["~augmentations.0.grayscale"], "augmentations[0].grayscale is missing"),
-        (["augmentations.0.num_crops=1"], "augmentations: 1 view(s) found (1 large, 0 small crops"),
+        (["view.crop_size=-1"], "augmentations[0].crop_size=-1: expected a positive"),
+        (["view.rrc.crop_min_scale=2"], "augmentations[0].rrc.crop_min_scale=2.0: exp"),
+        (["~view.grayscale"], "augmentations[0].grayscale is missing"),
+        (["view.num_crops=1"], "augmentations: 1 view(s) found (1 large, 0 small crops"),
         (["devices=0"], "devices=0: expected a positive number"),
         (
             ["optimizer.batch_size=5000"],
@@ -294,7 +294,10 @@ def load_digits_once() -> Any:
 
 @pytest.fixture(scope="module")
 def good() -> DictConfig:
-    return composed("pretrain/mnist5k/mixbt.yaml", "+backbone.kwargs.width=8")
+    cfg = composed("pretrain/mnist5k/mixbt.yaml", "+backbone.kwargs.width=8")
+    # So that a value can be set in a pipeline itself, not only in the part that it is made of.
+    OmegaConf.resolve(cfg)
+    return cfg
 
 
 def test_the_config_that_is_broken_below_is_good(good: DictConfig) -> None:

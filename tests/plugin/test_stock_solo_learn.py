@@ -36,22 +36,37 @@ def overrides(images: Path) -> list[str]:
     ]
 
 
-def stock_pretrain(checkout: Path, name: str, arguments: list[str]) -> Path:
+def stock_pretrain(checkout: Path, name: str, arguments: list[str], folder: str = "cifar") -> Path:
     command = [
         *(sys.executable, str(checkout / "main_pretrain.py")),
-        *("--config-path", str(CONFIGS / "pretrain" / "cifar"), "--config-name", name),
+        *("--config-path", str(CONFIGS / "pretrain" / folder), "--config-name", name),
         *arguments,
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    (checkpoint,) = Path("models", name).rglob("*.ckpt")
+    (checkpoint,) = Path("models").rglob("*.ckpt")
     return checkpoint
 
 
-@pytest.mark.parametrize("method", ["mixbt", "hsic_ssl", "multiaug_barlow_twins"])
-def test_stock_main_pretrain(method: str, checkout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "folder,method",
+    [
+        ("cifar", "mixbt"),
+        ("cifar", "hsic_ssl"),
+        ("cifar", "multiaug_barlow_twins"),
+        # Parts of these stand in other folders than the one that the script is given.
+        ("custom", "barlow_twins"),
+        ("stl10", "mixbt_resnet50"),
+    ],
+)
+def test_stock_main_pretrain(folder: str, method: str, checkout: Path, tmp_path: Path) -> None:
     images = image_folder(tmp_path / "images")
-    checkpoint = stock_pretrain(checkout, method, overrides(images))
+    arguments = overrides(images)
+    if folder == "custom":
+        arguments += ["view.crop_size=32", "second_view.crop_size=32"]
+    if folder == "stl10":
+        arguments.append("~backbone.kwargs")
+    checkpoint = stock_pretrain(checkout, method, arguments, folder)
     state = torch.load(checkpoint, weights_only=True)
     assert state["global_step"] == 6
     assert any(key.startswith("projector.") for key in state["state_dict"])

@@ -1,0 +1,102 @@
+"""Every shipped pre-training config composes, parses and builds; each distinct one trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from mixbt_plugin.apps.pretrain import pretrain
+from mixbt_plugin.registry import register
+from tests.made_images import make, make_unlabelled, without_checksums
+from tests.recipes.shipped import CONFIGS, FIELDS, built, composed, header, parsed, plain, slug
+
+register()
+SEEN: set[str] = set()
+"""Networks that were built already: configs differ in less than building them costs."""
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=slug)
+def test_config_composes_parses_and_builds(config: str, tmp_path: Path) -> None:
+    (tmp_path / "class0").mkdir()
+    cfg = parsed(config, tmp_path)
+    assert "${" not in json.dumps(plain(cfg))
+    network = plain(cfg.method_kwargs), plain(cfg.backbone), cfg.data.dataset, cfg.method
+    if str(network) in SEEN:
+        return
+    SEEN.add(str(network))
+    model = built(cfg)
+    names = [group["name"] for group in model.learnable_params]
+    assert {"backbone", "classifier", "projector"} <= set(names)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=slug)
+def test_config_says_what_it_reproduces(config: str) -> None:
+    fields = header(config)
+    assert set(FIELDS) <= set(fields) <= {*FIELDS, "Deviates"}
+    assert all(fields.values())
+    assert fields["Run here"].split(",")[0] in ("yes", "no")
+
+
+def code_paths(config: str) -> set[str]:
+    """What of a config decides which code runs: names and switches, not sizes and weights."""
+    cfg = plain(composed(config))
+    switches = {
+        key: value
+        for key, value in cfg.get("method_kwargs", {}).items()
+        if isinstance(value, (bool, str)) or not value
+    }
+    views = [
+        (isinstance(view["crop_size"], list), view["num_crops"] > 2, list(view["rrc"]))
+        for view in cfg["augmentations"]
+    ]
+    optimizer = cfg["optimizer"]["name"], list(cfg["optimizer"]), cfg["scheduler"]["name"]
+    data = cfg["data"]["dataset"], cfg["data"].get("no_labels"), cfg["data"]["fraction"] > 0
+    backbone = cfg["backbone"]["name"][:4], cfg["backbone"].get("kwargs")
+    return {str(part) for part in ((cfg["method"], switches, views), optimizer, data, backbone)}
+
+
+def distinct_configs() -> list[str]:
+    """Configs that take every code path of all of them."""
+    chosen, taken = [], set[str]()
+    for config in CONFIGS:
+        if not code_paths(config) <= taken:
+            taken |= code_paths(config)
+            chosen.append(config)
+    return chosen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", distinct_configs(), ids=slug)
+def test_two_training_steps_on_made_images_whose_checksums_are_not_checked(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_checksums(monkeypatch)
+    cfg = composed(config)
+    OmegaConf.set_struct(cfg, False)
+    OmegaConf.resolve(cfg)
+    images = tmp_path / "images"
+    data = make_unlabelled(images) if cfg.data.get("no_labels") else make(cfg.data.dataset, images)
+    cfg.data.update({**data, "num_workers": 0})
+    cfg.optimizer.batch_size = 4
+    cfg.backbone.name = cfg.backbone.name.replace("50", "18")
+    for key in ("proj_hidden_dim", "proj_output_dim"):
+        cfg.method_kwargs[key] = 32
+    for view in cfg.augmentations:
+        view.crop_size = smaller(plain(view)["crop_size"])
+    small: dict[str, Any] = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1}
+    machine = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": 32}
+    cfg.update({**small, **machine, "strategy": "auto", "knn_eval": {"enabled": False}})
+    (checkpoint,) = pretrain(cfg).glob("*.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 2
+
+
+def smaller(crop_size: int | list[int]) -> int | list[int]:
+    """At most 32 pixels; a list stays a list, for solo-learn counts it differently."""
+    if isinstance(crop_size, list):
+        return [min(size, 32) for size in crop_size]
+    return min(crop_size, 32)
