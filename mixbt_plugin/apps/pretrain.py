@@ -83,7 +83,7 @@ def task(cfg: DictConfig) -> None:
 
 def main() -> None:
     """The command."""
-    run_command(task, "pretrain")
+    run_command(task, "pretrain", more_groups=("parity",))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from mixbt_plugin.apps.training import require_known
 from mixbt_plugin.data import PROPERTIES, check_data
 from mixbt_plugin.host import METHODS, BaseMethod
 from mixbt_plugin.methods.linear import BATCH_NORM_MODES, SCHEDULERS
+from mixbt_plugin.methods.optimization import BARLOW_COSINE
 from mixbt_plugin.methods.settings import parse_settings
 from mixbt_plugin.registry import list_methods
 from mixbt_plugin.settings import check_section, setting
@@ -61,6 +62,8 @@ class RandomResizedCrop:
     enabled: bool = setting(help="true or false")
     crop_min_scale: float = setting(ABSENT, above=0, high=1)
     crop_max_scale: float = setting(ABSENT, above=0, high=1)
+    interpolation: str = setting(ABSENT, choices=("bicubic", "bilinear"))
+    after_color: bool = setting(ABSENT)
 
 
 @dataclass
@@ -145,6 +148,7 @@ class PretrainOptimizer(Optimizer):
     """``optimizer`` of pre-training."""
 
     classifier_lr: float = setting(help="learning rate of the online classifier", low=0)
+    bias_lr_ratio: float = setting(ABSENT, above=0)
 
 
 @dataclass
@@ -164,7 +168,11 @@ class Scheduler:
 class PretrainScheduler(Scheduler):
     """``scheduler`` of pre-training."""
 
-    name: str = setting(help="the schedule", choices=("warmup_cosine", "step", "none"))
+    name: str = setting(
+        help="the schedule", choices=("warmup_cosine", "step", "none", BARLOW_COSINE)
+    )
+    final_lr_ratio: float = setting(ABSENT, low=0, high=1)
+    first_epoch: float = setting(ABSENT, low=0)
 
 
 @dataclass
@@ -273,6 +281,24 @@ def check_pretraining(cfg: DictConfig) -> None:
     for info in list_methods(baselines=True):
         if info.name == cfg.method:
             parse_settings(info.load().Settings, cfg.get("method_kwargs"), cfg.method)
+    _check_optimization(cfg)
+
+
+def _check_optimization(cfg: DictConfig) -> None:
+    ours = [info.name for info in list_methods()]
+    if cfg.method not in ours and (
+        cfg.scheduler.name == BARLOW_COSINE or "bias_lr_ratio" in cfg.optimizer
+    ):
+        raise ValueError(
+            f"scheduler.name={BARLOW_COSINE!r} and optimizer.bias_lr_ratio are for "
+            f"{', '.join(ours)}; method={cfg.method!r} is the host's."
+        )
+    for key in ("final_lr_ratio", "first_epoch"):
+        if key in cfg.scheduler and cfg.scheduler.name != BARLOW_COSINE:
+            raise ValueError(
+                f"scheduler.{key} with scheduler.name={cfg.scheduler.name!r}: it is for "
+                f"{BARLOW_COSINE!r}."
+            )
 
 
 def check_linear(cfg: DictConfig) -> None:

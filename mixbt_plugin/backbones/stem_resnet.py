@@ -45,6 +45,7 @@ def with_stem(
     padding: int | None = None,
     max_pool: bool = True,
     relu: bool = True,
+    init: str = "torchvision",
     **kwargs: Any,
 ) -> ResNet:
     """A ResNet without its classification layer, with torchvision's parameter names.
@@ -56,18 +57,26 @@ def with_stem(
         max_pool: whether max-pooling follows.
         relu: whether a ReLU follows the first batch-norm (mix-bt/model.py keeps it;
             fastssl/models/backbone.py loses it).
+        init: of the convolutions: ``torchvision``, normal by the outputs (He), or ``pytorch``, as
+            in fastssl/models/resnets.py.
         **kwargs: torchvision's, such as ``zero_init_residual``.
 
     Returns:
         Images (N, 3, H, W) to features (N, F), with F as ``num_features``.
 
     Raises:
-        ValueError: ``stem`` is not known.
+        ValueError: ``stem`` or ``init`` is not known.
     """
     if stem not in STEMS:
         raise ValueError(f"backbone.kwargs.stem={stem!r}: expected one of {', '.join(STEMS)}.")
+    if init not in ("torchvision", "pytorch"):
+        raise ValueError(f"backbone.kwargs.init={init!r}: expected torchvision or pytorch.")
     kernel, stride = STEMS[stem]
     backbone: Any = constructor(**kwargs)
+    if init == "pytorch":
+        for module in backbone.modules():
+            if isinstance(module, nn.Conv2d):
+                module.reset_parameters()
     if stem != "7x7" or padding is not None:
         # As the official codes do: a fresh convolution, with PyTorch's initialisation.
         backbone.conv1 = nn.Conv2d(

@@ -20,6 +20,9 @@ def pretrain_transform(cfg: DictConfig) -> Any:
     Args:
         cfg: a parsed pre-training config. A pipeline's own ``mean`` and ``std`` are used for every
             data set (solo-learn uses them for custom data alone), and the data set's without them.
+            ``rrc.interpolation`` is ``bicubic``, as solo-learn's, or ``bilinear``; with
+            ``rrc.after_color`` jitter and greyscale come before the crop, as in mix-bt's pipelines
+            for 64 pixels (utils.py:36-94), and not after it, as in solo-learn's.
 
     Returns:
         A function from a PIL image to a list of tensors (3, H, W).
@@ -29,12 +32,25 @@ def pretrain_transform(cfg: DictConfig) -> Any:
     for augmentation in cfg.augmentations:
         pipeline: Any = build_transform_pipeline(cfg.data.dataset, augmentation)
         for step in pipeline.transforms:
+            if isinstance(step, transforms.RandomResizedCrop):
+                chosen = augmentation.rrc.get("interpolation", "bicubic")
+                step.interpolation = transforms.InterpolationMode(chosen)
             if isinstance(step, transforms.Normalize):
                 # As plain numbers: a config's list is read element by element for each image.
                 step.mean = list(augmentation.get("mean") or known.mean)
                 step.std = list(augmentation.get("std") or known.std)
+        if augmentation.rrc.get("after_color"):
+            _crop_after_color(pipeline)
         pipelines.append(NCropAugmentation(pipeline, augmentation.num_crops))
     return FullTransformPipeline(pipelines)
+
+
+def _crop_after_color(pipeline: Any) -> None:
+    """Takes the crop, the first step, to where mirroring and the tensor begin."""
+    crop, *others = pipeline.transforms
+    last = (transforms.RandomHorizontalFlip, transforms.ToTensor)
+    place = next(n for n, step in enumerate(others) if isinstance(step, last))
+    pipeline.transforms = [*others[:place], crop, *others[place:]]
 
 
 def evaluation_transforms(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mixbt_plugin.functional import mean_over_processes
 from mixbt_plugin.host import BaseMethod
+from mixbt_plugin.methods.optimization import BARLOW_COSINE, schedule, with_bias_lr
 from mixbt_plugin.methods.projector import build_projector
 from mixbt_plugin.methods.settings import ProjectorSettings, parse_settings
 
@@ -85,7 +86,17 @@ class ProjectorMethod(BaseMethod):
     def learnable_params(self) -> list[dict[str, Any]]:
         """The host's parameter groups and the projector's."""
         groups: list[dict[str, Any]] = super().learnable_params
-        return [*groups, {"name": "projector", "params": self.projector.parameters()}]
+        groups = [*groups, {"name": "projector", "params": self.projector.parameters()}]
+        return with_bias_lr(groups, self.cfg, self.lr)
+
+    def configure_optimizers(self) -> Any:
+        """The host's optimiser and schedule, or `barlow_cosine`, which no host has."""
+        if self.cfg.scheduler.name != BARLOW_COSINE:
+            return super().configure_optimizers()
+        self.scheduler = "none"
+        optimizer = super().configure_optimizers()
+        steps = self.trainer.estimated_stepping_batches
+        return [optimizer], [schedule(optimizer, self.cfg, steps)]
 
     def project(self, feats: Tensor) -> Tensor:
         """Embeddings (N, D) of features (N, F)."""

@@ -93,6 +93,16 @@ def test_methods_and_linear_evaluation_keep_the_stem() -> None:
     assert isinstance(linear.backbone.maxpool, nn.Identity)
 
 
+def test_initialisation_of_the_convolutions() -> None:
+    """PyTorch's is uniform within sqrt(1 / inputs), torchvision's normal by the outputs."""
+    weight = stem_resnet18(init="pytorch").layer1[0].conv1.weight
+    assert weight.abs().max() <= (3 * 3 * 64) ** -0.5
+    weight = stem_resnet18().layer1[0].conv1.weight
+    assert weight.abs().max() > 2 * (3 * 3 * 64) ** -0.5
+    with pytest.raises(ValueError, match="backbone.kwargs.init='he': expected torchvision or"):
+        stem_resnet18(init="he")
+
+
 def test_unknown_stem_and_unknown_key() -> None:
     with pytest.raises(ValueError, match=r"backbone.kwargs.stem='5x5': expected one of 7x7, 3x3"):
         stem_resnet50(stem="5x5")

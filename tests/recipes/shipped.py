@@ -18,7 +18,9 @@ from mixbt_plugin.host import METHODS, parse_pretrain_cfg
 from tests.apps import composing
 
 CONFIGS = [
-    str(path.relative_to(config_root()).with_suffix("")) for path in shipped_configs("pretrain")
+    str(path.relative_to(config_root()).with_suffix(""))
+    for group in ("pretrain", "parity")
+    for path in shipped_configs(group)
 ]
 FIELDS = ("What", "Source", "Reported", "Run here")
 

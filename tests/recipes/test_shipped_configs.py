@@ -50,14 +50,14 @@ def code_paths(config: str) -> set[str]:
         for key, value in cfg.get("method_kwargs", {}).items()
         if isinstance(value, (bool, str)) or not value
     }
-    views = [
-        (isinstance(view["crop_size"], list), view["num_crops"] > 2, list(view["rrc"]))
-        for view in cfg["augmentations"]
-    ]
-    optimizer = cfg["optimizer"]["name"], list(cfg["optimizer"]), cfg["scheduler"]["name"]
-    data = cfg["data"]["dataset"], cfg["data"].get("no_labels"), cfg["data"]["fraction"] > 0
+    views = [isinstance(view["crop_size"], list) for view in cfg["augmentations"]]
+    crops = [sorted(view["rrc"]) for view in cfg["augmentations"]]
+    optimizer = cfg["optimizer"]["name"], sorted(cfg["optimizer"]), cfg["scheduler"]["name"]
+    data = cfg["data"]["dataset"], cfg["data"].get("no_labels")
     backbone = cfg["backbone"]["name"][:4], cfg["backbone"].get("kwargs")
-    return {str(part) for part in ((cfg["method"], switches, views), optimizer, data, backbone)}
+    method = cfg["method"], sorted(switches.items()), views
+    fraction = cfg["data"]["fraction"] > 0
+    return {str(part) for part in (method, crops, optimizer, data, fraction, backbone)}
 
 
 def distinct_configs() -> list[str]:

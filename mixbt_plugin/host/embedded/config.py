@@ -8,7 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-SCHEDULERS = ("warmup_cosine", "step", "none")
+# The last is that of the plugin's own methods, which schedule themselves.
+SCHEDULERS = ("warmup_cosine", "step", "none", "barlow_cosine")
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "imagenet": 1000, "imagenet100": 100}
 DATASETS = [*NUM_CLASSES, "custom"]
 
