@@ -80,6 +80,7 @@ def config(method: str, views: int, dimension: int, args: argparse.Namespace) ->
         f"precision={args.precision}",
         f"accelerator={args.accelerator}",
         f"+performance.disable_channel_last={str(args.contiguous).lower()}",
+        f"+performance.compile={str(args.compile).lower()}",
         "knn_eval.enabled=false",
         "data.color=true",
         "data.num_workers=0",
@@ -96,12 +97,10 @@ def config(method: str, views: int, dimension: int, args: argparse.Namespace) ->
     return parse_pretrain_cfg(cfg)
 
 
-def take_turn(cfg: DictConfig, steps: int) -> Turn:
+def take_turn(cfg: DictConfig, images: Any, steps: int) -> Turn:
     """Trains some steps from the beginning."""
     torch.manual_seed(cfg.seed)
-    model: Any = METHODS[cfg.method](cfg)
-    if not cfg.performance.disable_channel_last:
-        model = model.to(memory_format=torch.channels_last)
+    model = training.set_up(METHODS[cfg.method](cfg), cfg)
     timer = StepTimer()
     trainer = Trainer(
         max_epochs=1,
@@ -115,17 +114,17 @@ def take_turn(cfg: DictConfig, steps: int) -> Turn:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    images = pretrain_dataset(cfg, pretrain_transform(cfg))
     trainer.fit(model, loading.train_loader(images, cfg, trainer))
     return timer.medians()
 
 
 def measure(configs: Mapping[str, DictConfig], rounds: int, steps: int) -> dict[str, list[Turn]]:
     """Turns of all configs, one after the other, round after round."""
+    images = {n: pretrain_dataset(cfg, pretrain_transform(cfg)) for n, cfg in configs.items()}
     turns: dict[str, list[Turn]] = {name: [] for name in configs}
     for _ in range(rounds):
         for name, cfg in configs.items():
-            turns[name].append(take_turn(cfg, steps))
+            turns[name].append(take_turn(cfg, images[name], steps))
     return turns
 
 
@@ -150,14 +149,19 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--accelerator", default="cpu")
     parser.add_argument("--contiguous", action="store_true", help="not channels_last")
+    parser.add_argument("--compile", action="store_true", help="backbone and projector")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     args = parser.parse_args()
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
 
     print(machine("torchvision", "lightning", "timm"))
-    print(f"host {HOST}; {args.backbone}, batch {args.batch}, 32 px, {args.precision}")
+    layout = "contiguous" if args.contiguous else "channels_last"
+    compiled = ", compiled" if args.compile else ""
+    print(f"host {HOST}")
+    print(f"{args.backbone}, batch {args.batch}, 32 px, {args.precision}, {layout}{compiled}")
     for dimension in args.dimensions:
         configs, baselines = {}, {}
         for method in args.methods:

@@ -60,9 +60,7 @@ def linear(cfg: DictConfig) -> Path:
     backbone, _ = build_backbone(of_pretraining, cfg.pretrain_method)
     load_backbone(backbone, cfg.pretrained_feature_extractor)
     loss_func, mixup_func = _loss_and_mixup(cfg)
-    model: Any = LinearEvaluation(backbone, cfg, loss_func, mixup_func)
-    if not cfg.performance.disable_channel_last:
-        model = model.to(memory_format=torch.channels_last)
+    model = training.set_up(LinearEvaluation(backbone, cfg, loss_func, mixup_func), cfg)
 
     train: Any
     val: Any

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
@@ -42,9 +41,7 @@ def pretrain(cfg: DictConfig) -> Path:
     training.prepare(cfg, check_pretraining)
     cfg = parse_pretrain_cfg(cfg)
     seed_everything(cfg.seed, workers=True)
-    model: Any = METHODS[cfg.method](cfg)
-    if not cfg.performance.disable_channel_last:
-        model = model.to(memory_format=torch.channels_last)
+    model = training.set_up(METHODS[cfg.method](cfg), cfg)
 
     images = pretrain_dataset(cfg, pretrain_transform(cfg))
     validation = _validation(cfg)

@@ -206,6 +206,7 @@ class Performance:
     """``performance``."""
 
     disable_channel_last: bool = setting(ABSENT)
+    compile: bool = setting(ABSENT)
 
 
 @dataclass

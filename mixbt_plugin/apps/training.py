@@ -56,6 +56,28 @@ def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
         cfg.sync_batchnorm = False
 
 
+def set_up(model: Any, cfg: DictConfig) -> Any:
+    """The model as the config's section ``performance`` wants it.
+
+    Args:
+        model: a method, or a linear evaluation.
+        cfg: parsed. ``performance.disable_channel_last``: leave the memory layout as it is;
+            ``performance.compile``: compile backbone and projector with ``torch.compile`` when
+            they are first called. Names and values of the weights stay as they are, so that
+            checkpoints go both ways.
+
+    Returns:
+        The model.
+    """
+    if not cfg.performance.disable_channel_last:
+        model = model.to(memory_format=torch.channels_last)
+    if cfg.performance.get("compile", False):
+        for name in ("backbone", "projector"):
+            if hasattr(model, name):
+                getattr(model, name).compile()
+    return model
+
+
 def on_gpu(cfg: DictConfig) -> bool:
     """Whether the config's ``accelerator`` means CUDA GPUs on this machine."""
     accelerator = cfg.get("accelerator", "auto")

@@ -149,6 +149,7 @@ def _write_timm(
         },
     }
     config.write_text(json.dumps(description, indent=2) + "\n")
+    weights.chmod(config.stat().st_mode)  # safetensors lets the owner alone read its files
     return [weights, config]
 
 
