@@ -147,6 +147,16 @@ def train(
         log_terms(terms)
 
     model.log_terms = remember
+    logged: dict[str, list[float]] = {}
+    log_dict = model.log_dict
+
+    def listen(values: dict[str, Any], **how: Any) -> None:
+        if not how["sync_dist"]:
+            for name, value in values.items():
+                logged.setdefault(name, []).append(float(value))
+        log_dict(values, **how)
+
+    model.log_dict = listen
     images = Batches(GLOBAL_BATCH * STEPS, [16] * views)
     share = Subset(images, range(rank, len(images), world_size))
     losses, gradient = Losses(), Gradient()
@@ -170,6 +180,7 @@ def train(
         "losses": losses.values,
         "weights": dict(model.state_dict()),
         "gradient": gradient.value,
+        "logged": logged,
         "skipped": guard.skipped,
     }
 

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
+from mixbt_plugin.functional import mean_over_processes
 from tests.embeddings import LOSSES, random_views, reversed_rows, value_and_gradient
 
 WORLD_SIZE = 2
@@ -50,6 +51,7 @@ def run_rank(rank: int, port: int, folder: str) -> None:
         with pytest.raises(ValueError, match="the processes hold 8, 7 rows: expected as many on"):
             value_and_gradient(loss, uneven)
         results["refused", name] = True
+    results["mean"] = mean_over_processes(torch.tensor([float(rank), 2.0], requires_grad=True))
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -59,6 +61,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
     spawn(run_rank, args=(free_port(), str(folder)), nprocs=WORLD_SIZE)
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD_SIZE)]
+
+
+def test_mean_over_processes(results: list[dict[Any, Any]]) -> None:
+    for result in results:
+        assert result["mean"].tolist() == [0.5, 2.0]
+        assert not result["mean"].requires_grad
 
 
 def whole_batch(name: str, n: int, d: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -50,6 +50,10 @@ def test_losses_gradient_and_weights(
     assert len(result["losses"]) == steps
     assert result["losses"] == pytest.approx(expected["losses"], rel=allowed)
     assert relative_difference(result["gradient"], expected["gradient"]) < allowed
+    assert result["logged"].keys() == expected["logged"].keys()
+    for other in results:
+        for name, values in other[method, dim, precision]["logged"].items():
+            assert values == pytest.approx(expected["logged"][name], rel=allowed), name
     for name, weight in expected["weights"].items():
         assert relative_difference(result["weights"][name], weight) < allowed, name
 
