@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not HOST.is_embedded:
-        return
-    skip = pytest.mark.skip(reason="needs a solo-learn checkout (SOLO_LEARN_PATH)")
+    reasons = {}
+    if HOST.is_embedded:
+        reasons["solo_learn"] = "needs a solo-learn checkout (SOLO_LEARN_PATH)"
+    elif find_spec("nvidia") is None or find_spec("nvidia.dali") is None:
+        reasons["dali"] = "nvidia.dali is not installed (extra [dali])"
     for item in items:
-        if item.get_closest_marker("solo_learn"):
-            item.add_marker(skip)
+        for marker, reason in reasons.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

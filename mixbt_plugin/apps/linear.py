@@ -16,7 +16,13 @@ from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
 from mixbt_plugin.apps.schema import check_linear
 from mixbt_plugin.apps.weights import load_backbone
-from mixbt_plugin.data import evaluation_datasets, linear_transforms, take_fraction
+from mixbt_plugin.data import (
+    dali_evaluation,
+    evaluation_datasets,
+    linear_transforms,
+    take_fraction,
+    validation_dataset,
+)
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
 from mixbt_plugin.methods import LinearEvaluation
 
@@ -64,19 +70,23 @@ def linear(cfg: DictConfig) -> Path:
 
     train: Any
     val: Any
-    train, val = evaluation_datasets(cfg, *linear_transforms(cfg, given))
+    train_transform, val_transform = linear_transforms(cfg, given)
+    from_dali = cfg.data.format == "dali"
+    if from_dali:
+        val = validation_dataset(cfg, val_transform)
+    else:
+        train, val = evaluation_datasets(cfg, train_transform, val_transform)
     resumed = checkpoint_to_resume(cfg, "linear")
     results = Results(cfg, "offline", {"fine-tuned" if cfg.finetune else "linear": "val_"})
     trainer = training.build_trainer(cfg, "linear", results)
-    train = take_fraction(train, cfg.data.fraction)
     training.announce(cfg, model, trainer.log_dir)
-    print(f"images    {len(train)} for training, {len(val)} for testing")
-    trainer.fit(
-        model,
-        loading.train_loader(train, cfg, trainer, first_epoch(resumed)),
-        loading.val_loader(val, cfg),
-        ckpt_path=resumed,
-    )
+    if from_dali:
+        loader = dali_evaluation(cfg, given, trainer.world_size)
+    else:
+        train = take_fraction(train, cfg.data.fraction)
+        print(f"images    {len(train)} for training, {len(val)} for testing")
+        loader = loading.train_loader(train, cfg, trainer, first_epoch(resumed))
+    loading.fit(trainer, model, loader, loading.val_loader(val, cfg), resumed)
     results.print()
     return Path(trainer.log_dir or ".")
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mixbt_plugin.data import count_replaced
+from mixbt_plugin.data import count_replaced, name_the_damaged_file
 
 EpochAndIndex = tuple[int, int]
 
@@ -159,6 +160,37 @@ def train_loader(
 def val_loader(dataset: Any, cfg: DictConfig) -> DataLoader[Any]:
     """All images in order, on every process."""
     return _loader(dataset, cfg, shuffle=False, drop_last=False)
+
+
+def fit(trainer: Trainer, model: Any, train: Any, validation: Any, resumed: Path | None) -> None:
+    """Trains.
+
+    Args:
+        trainer: what trains.
+        model: what is trained.
+        train: batches, or a data module of solo-learn's, whose own validation images are not used.
+        validation: batches, or None.
+        resumed: the checkpoint to go on from.
+
+    Raises:
+        UnreadableImageError: an image file cannot be decoded; names it.
+    """
+    if not isinstance(train, LightningDataModule):
+        trainer.fit(model, train, validation, ckpt_path=resumed)
+        return
+    if resumed is not None:
+        print(
+            "resume    DALI begins anew with its order of images and its augmentations: this run "
+            "will not be, bit for bit, the one that was not interrupted"
+        )
+    module: Any = train
+    module.val_dataloader = lambda: validation or []
+    try:
+        trainer.fit(model, datamodule=module, ckpt_path=resumed)
+    except RuntimeError as error:
+        if "dali.ops.decoders" in str(error):
+            raise name_the_damaged_file(module, error) from error
+        raise
 
 
 def _loader(dataset: Any, cfg: DictConfig, **kwargs: Any) -> DataLoader[Any]:

@@ -14,6 +14,7 @@ from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import (
+    dali_pretraining,
     evaluation_transforms,
     pretrain_dataset,
     pretrain_transform,
@@ -43,14 +44,18 @@ def pretrain(cfg: DictConfig) -> Path:
     seed_everything(cfg.seed, workers=True)
     model = training.set_up(METHODS[cfg.method](cfg), cfg)
 
-    images = pretrain_dataset(cfg, pretrain_transform(cfg))
+    from_dali = cfg.data.format == "dali"
+    images = None if from_dali else pretrain_dataset(cfg, pretrain_transform(cfg))
     validation = _validation(cfg)
     resumed = checkpoint_to_resume(cfg, cfg.method)
     results = Results(cfg, "online", {"linear classifier": "val_", _knn_name(cfg): "val_knn_"})
     trainer = training.build_trainer(cfg, cfg.method, results)
-    train = loading.train_loader(images, cfg, trainer, first_epoch(resumed))
+    if from_dali:
+        train: Any = dali_pretraining(cfg, trainer.world_size)
+    else:
+        train = loading.train_loader(images, cfg, trainer, first_epoch(resumed))
     training.announce(cfg, model, trainer.log_dir)
-    trainer.fit(model, train, validation, ckpt_path=resumed)
+    loading.fit(trainer, model, train, validation, resumed)
     results.print()
     return Path(trainer.log_dir or ".")
 

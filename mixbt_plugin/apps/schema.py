@@ -17,7 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mixbt_plugin.apps.training import require_known
-from mixbt_plugin.data import PROPERTIES, check_data
+from mixbt_plugin.data import PROPERTIES, check_dali, check_data
 from mixbt_plugin.host import METHODS, BaseMethod
 from mixbt_plugin.methods.linear import BATCH_NORM_MODES, SCHEDULERS
 from mixbt_plugin.methods.optimization import BARLOW_COSINE
@@ -283,6 +283,8 @@ def check_pretraining(cfg: DictConfig) -> None:
         if info.name == cfg.method:
             parse_settings(info.load().Settings, cfg.get("method_kwargs"), cfg.method)
     _check_optimization(cfg)
+    if cfg.data.get("format") == "dali":
+        check_dali(cfg)
 
 
 def _check_optimization(cfg: DictConfig) -> None:
@@ -307,6 +309,13 @@ def check_linear(cfg: DictConfig) -> None:
     _check(cfg, LinearEvaluation)
     if cfg.get("augmentations"):
         cfg.augmentations = _checked_pipelines(cfg.augmentations)
+    if cfg.data.get("format") == "dali":
+        if cfg.get("augmentations") is not None:
+            raise ValueError(
+                "augmentations with data.format='dali': solo-learn's DALI loaders crop and mirror "
+                "for linear evaluation; leave it out, or use data.format=image_folder."
+            )
+        check_dali(cfg)
 
 
 def _check(cfg: DictConfig, declaration: type[Any]) -> None:

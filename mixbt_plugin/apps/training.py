@@ -42,12 +42,6 @@ def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
     if OmegaConf.select(cfg, "data.dataset") in SOURCES:
         # The parsers want paths, and take one for validation as a sign that there are labels.
         cfg.data.train_path = cfg.data.val_path = "inside the package"
-    if OmegaConf.select(cfg, "data.format") == "dali":
-        raise ValueError(
-            "data.format='dali' is for solo-learn's own main_pretrain.py and main_linear.py, which "
-            "know these methods; this command reads 'image_folder', and 'h5' where solo-learn is "
-            "installed."
-        )
     if OmegaConf.select(cfg, "auto_resume.enabled"):
         print("auto_resume is solo-learn's; here resume_from_checkpoint=auto does it.")
     cfg.devices = device_ids(cfg.get("devices", "auto"), on_gpu(cfg))

@@ -1,6 +1,12 @@
 """Data sets and evaluation pipelines beside those of the host."""
 
 from mixbt_plugin.data.checks import check_data
+from mixbt_plugin.data.dali import (
+    check_dali,
+    dali_evaluation,
+    dali_pretraining,
+    name_the_damaged_file,
+)
 from mixbt_plugin.data.datasets import (
     evaluation_datasets,
     pretrain_dataset,
@@ -22,13 +28,17 @@ __all__ = [
     "SOURCES",
     "ImageSource",
     "UnreadableImageError",
+    "check_dali",
     "check_data",
     "count_replaced",
+    "dali_evaluation",
+    "dali_pretraining",
     "default_image_size",
     "evaluation_datasets",
     "evaluation_transforms",
     "image_size",
     "linear_transforms",
+    "name_the_damaged_file",
     "pretrain_dataset",
     "pretrain_transform",
     "properties",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from traceback import extract_tb
+from typing import Any
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -68,6 +69,22 @@ def add_dataset(name: str, num_classes: int) -> None:
             args._SUPPORTED_DATASETS.append(name)
 
 
+def dali_loaders() -> Any:
+    """solo-learn's module ``solo.data.dali_dataloader``.
+
+    Raises:
+        ModuleNotFoundError: DALI is not installed.
+    """
+    try:
+        from solo.data import dali_dataloader
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "data.format='dali': pip install \"mixbt-plugin[dali]\" (nvidia-dali-cuda130), or "
+            f"nvidia-dali-cuda120 for CUDA 12 ({error})."
+        ) from error
+    return dali_dataloader
+
+
 def imagenet100_classes() -> list[str]:
     """The classes of ImageNet-100, by which solo-learn reads an H5 file of all of ImageNet."""
     listed = (
@@ -87,6 +104,7 @@ __all__ = [
     "build_backbone",
     "build_transform_pipeline",
     "classification_step",
+    "dali_loaders",
     "imagenet100_classes",
     "parse_linear_cfg",
     "parse_pretrain_cfg",

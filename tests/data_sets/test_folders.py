@@ -105,7 +105,7 @@ def test_a_fraction_is_solo_learns(images: Path) -> None:
 
     theirs = prepare_datasets("custom", pixels, images / "train", data_fraction=0.25)
     ours: Any = pretrain_dataset(config("custom", images, fraction=0.25), pixels)
-    chosen = [ours.dataset.images.paths[index] for index in ours.indices]
+    chosen = [ours.images.dataset.images.paths[index] for index in ours.images.indices]
     assert chosen == [str(path) for path, _ in theirs.samples]
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
+from mixbt_plugin.host.embedded import dali_loaders
 from mixbt_plugin.host.embedded.backbones import BACKBONES, build_backbone
 from mixbt_plugin.host.embedded.config import parse_linear_cfg, parse_pretrain_cfg
 from mixbt_plugin.host.embedded.knn import WeightedKNNClassifier
@@ -348,3 +349,8 @@ def test_backbones_have_solo_learns_parameters(name: str) -> None:
     ]
     assert shapes[0] == shapes[1]
     assert our_width == their_width
+
+
+def test_dali_is_refused() -> None:
+    with pytest.raises(ValueError, match="data.format='dali' goes through solo-learn's own load"):
+        dali_loaders()

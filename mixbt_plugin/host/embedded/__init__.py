@@ -9,7 +9,9 @@ PoolFormer and Wide ResNet) is solo-learn's.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+from mixbt_plugin.host.detect import CHECKOUT_HINT
 from mixbt_plugin.host.embedded.backbones import BACKBONES
 from mixbt_plugin.host.embedded.backbones import build_backbone as _build_backbone
 from mixbt_plugin.host.embedded.base import BaseMethod
@@ -24,6 +26,18 @@ from mixbt_plugin.host.embedded.transforms import (
 
 METHODS: dict[str, type] = {"base": BaseMethod, "linear": LinearModel}
 build_backbone = partial(_build_backbone, BACKBONES)
+
+
+def dali_loaders() -> Any:
+    """DALI is solo-learn's.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(
+        "data.format='dali' goes through solo-learn's own loaders, and solo-learn is not in use "
+        f"here: {CHECKOUT_HINT}; data.format=image_folder reads the same folders."
+    )
 
 
 def imagenet100_classes() -> list[str] | None:
@@ -42,6 +56,7 @@ __all__ = [
     "build_backbone",
     "build_transform_pipeline",
     "classification_step",
+    "dali_loaders",
     "imagenet100_classes",
     "parse_linear_cfg",
     "parse_pretrain_cfg",
