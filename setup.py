@@ -58,6 +58,7 @@ setup(
         "h5": ["h5py>=3.8"],
         "loggers": ["tensorboard", "wandb"],
         "dev": [
+            "h5py>=3.8",
             "hypothesis>=6.100",
             "import-linter>=2",
             "mypy>=1.10",
