@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps.linear import linear
@@ -45,14 +46,20 @@ def images(tmp_path: Path) -> Path:
 
 def config(images: Path, *overrides: str, method: str = "multiaug_barlow_twins") -> DictConfig:
     """Two large and two small views of 32 pixels, the small ones' size a list."""
-    cfg = composed(
+    of_pipelines = [text for text in overrides if text.startswith("augmentations.")]
+    shipped = composed(
         f"pretrain/cifar/{method}.yaml",
         *("data.dataset=custom", f"data.train_path={images / 'train'}"),
         *(f"data.val_path={images / 'val'}", "data.num_workers=1", "optimizer.batch_size=16"),
         *("backbone.name=narrow_resnet10", "+backbone.kwargs.width=8", "max_epochs=1"),
         *("precision=32", "accelerator=cpu", "checkpoint.dir=models"),
-        *("data.format=dali", "+dali.device=cpu", *overrides),
+        *("data.format=dali", "+dali.device=cpu"),
+        *(text for text in overrides if text not in of_pipelines),
     )
+    cfg: Any = OmegaConf.create(OmegaConf.to_container(shipped, resolve=True))
+    for text in of_pipelines:
+        key, _, value = text.partition("=")
+        OmegaConf.update(cfg, key, yaml.safe_load(value), force_add=True)
     return cfg
 
 
@@ -102,7 +109,7 @@ STILL = [
 
 @marked
 @pytest.mark.parametrize("fraction", [-1, 0.5])
-@pytest.mark.parametrize("given", [[], ["+augmentations.0.mean=[0.1,0.2,0.3]"]])
+@pytest.mark.parametrize("given", [[], ["augmentations.0.mean=[0.1,0.2,0.3]"]])
 def test_images_classes_and_fraction_are_those_of_the_folder(
     images: Path, fraction: float, given: list[str]
 ) -> None:
