@@ -16,6 +16,7 @@ Each process must hold the same number of rows; `require_equal_rows` says so whe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from weakref import WeakSet
 
@@ -65,6 +66,11 @@ def require_equal_rows(rows: int, device: torch.device) -> None:
 _compared: WeakSet[Any] = WeakSet()
 
 
+def rank() -> int:
+    """This process's number in the running group, 0 outside of one."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
 def gather_rows(z: Tensor) -> Tensor:
     """Rows of all processes, in rank order, (N, D) to (world_size · N, D), without a gradient."""
     if world_size() == 1:
@@ -76,30 +82,19 @@ def gather_rows(z: Tensor) -> Tensor:
 
 class _Total(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: int) -> Tensor:
-        ctx.factor = factor
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.clone()
         dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0] * ctx.factor, None
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
 
 
-def total(x: Tensor, ddp: Ddp = "exact") -> Tensor:
-    """Sum over the processes of a term of the loss, which every process then uses alike.
-
-    Args:
-        x: this process's share, any shape, the same on all.
-        ddp: ``"exact"`` sends ``world_size`` times the gradient back, ``"legacy"`` once.
-
-    Returns:
-        The sum, of the shape of ``x``.
-    """
-    if world_size() == 1:
-        return x
-    return _Total.apply(x, world_size() if ddp == "exact" else 1)
+def total(x: Tensor) -> Tensor:
+    """Sum over the processes of a term of the loss, which every process then uses alike."""
+    return x if world_size() == 1 else _Total.apply(x)
 
 
 class _SharedSum(torch.autograd.Function):
@@ -131,3 +126,64 @@ def mean_over_processes(x: Tensor) -> Tensor:
     x = x.detach().clone()
     dist.all_reduce(x)
     return x / world_size()
+
+
+class _Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, factor: int, *views: Tensor) -> tuple[Tensor, ...]:
+        ctx.factor = factor
+        return tuple(z.view_as(z) for z in views)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(grad * ctx.factor for grad in grads)
+
+
+def owed(views: Sequence[Tensor], ddp: Ddp) -> Sequence[Tensor]:
+    """The views, whose gradients become what `DistributedDataParallel` shall average."""
+    if world_size() == 1 or ddp == "legacy":
+        return views
+    return _Scaled.apply(world_size(), *views)
+
+
+class _ColumnShare(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *views: Tensor) -> tuple[Tensor, ...]:
+        rows, columns = views[0].shape
+        widths = [len(part) for part in torch.arange(columns).tensor_split(world_size())]
+        ctx.rows, ctx.widths = rows, widths
+        sent = [torch.stack(part).flatten() for part in zip(*(z.split(widths, 1) for z in views))]
+        width = widths[dist.get_rank()]
+        received = views[0].new_empty(world_size() * len(views) * rows * width)
+        dist.all_to_all_single(
+            received, torch.cat(sent), None, [len(views) * rows * width for width in widths]
+        )
+        shares = received.view(world_size(), len(views), rows, width).transpose(0, 1)
+        return tuple(shares.flatten(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        rows, widths = ctx.rows, ctx.widths
+        sent = torch.stack(grads).unflatten(1, (world_size(), rows)).transpose(0, 1).flatten()
+        sizes = [len(grads) * rows * width for width in widths]
+        received = grads[0].new_empty(sum(sizes))
+        dist.all_to_all_single(received, sent, sizes, None)
+        shares = [
+            part.view(len(grads), rows, width) for part, width in zip(received.split(sizes), widths)
+        ]
+        return tuple(torch.cat(shares, dim=2))
+
+
+def share_columns(views: Sequence[Tensor]) -> Sequence[Tensor]:
+    """This process's share of the columns, of the rows of all processes in rank order.
+
+    What is then computed of whole columns is exact without further communication, and a process
+    sends and receives no more than its own rows.
+
+    Args:
+        views: V tensors (N, D).
+
+    Returns:
+        V tensors (world_size · N, about D / world_size).
+    """
+    return views if world_size() == 1 else _ColumnShare.apply(*views)

@@ -1,4 +1,4 @@
-"""The energy ``‖AᵀB‖²_F / N²`` of a cross-correlation matrix, and its diagonal.
+"""The energies ``‖AᵀB‖²_F / N²`` of cross-correlation matrices, and their diagonals.
 
 ``‖AᵀB‖²_F = ⟨AAᵀ, BBᵀ⟩_F``: the sum of the squared entries of the D x D matrix AᵀB is the inner
 product of two N x N Gram matrices (the linear-kernel HSIC of the two batches), and the cheaper of
@@ -7,94 +7,197 @@ the two sides serves, forward and backward.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mixbt_plugin.functional.collectives import Ddp, gather_rows, total, world_size
+from mixbt_plugin.functional.collectives import (
+    Ddp,
+    owed,
+    share_columns,
+    total,
+    world_size,
+)
+from mixbt_plugin.functional.columns import Derivation, Wanted, statistics
+from mixbt_plugin.functional.standardize import Standardization
 
 Impl = Literal["auto", "gram", "dense"]
 impl_choices: tuple[Impl, ...] = ("auto", "gram", "dense")
+Pair = tuple[int, int]
 
 
-def diagonal(a: Tensor, b: Tensor, *, ddp: Ddp = "exact") -> Tensor:
-    """Diagonal of the cross-correlation matrix, ``mean_n(a ∘ b)``: (N, D), (N, D) to (D,)."""
-    return total((a * b).sum(dim=0), ddp) / (a.size(0) * world_size())
+class Correlations(ABC):
+    """What the losses need of V views: standardised, they are batches 0 … V-1.
 
+    Batches that `correlations` was told to derive from them follow. Over several processes it is
+    the global batch's.
 
-class _GramRows(torch.autograd.Function):
-    """This process's rows of the Gram matrix of all rows.
+    Attributes:
+        means: of the views' columns, (V, D).
+        diagonals: ``mean_n(a ∘ b)`` of each pair of batches that was asked for, (·, D).
 
-    The backward takes the incoming gradient of the whole matrix to be symmetric, as that of any
-    Frobenius product of Gram matrices is. The gradient for the local rows is then ``2 G Z``, one
-    product instead of two, with nothing to communicate.
+    Some D may be here and the rest in other processes: sums over them are taken by `sum`.
     """
 
+    means: Tensor
+    diagonals: Tensor
+
+    @abstractmethod
+    def energy(self, u: int, v: int) -> Tensor:
+        """``‖AᵀB‖²_F / N²`` of batches u and v, one of the pairs that were asked for, 0-dim."""
+
+    def energy_of_all_pairs(self, count: int) -> Tensor:
+        """Sum of the energies of all pairs u < v of the first ``count`` batches, 0-dim."""
+        return torch.stack([self.energy(*pair) for pair in combinations(range(count), 2)]).sum()
+
+    @abstractmethod
+    def sum(self, x: Tensor) -> Tensor:
+        """Sum over all dimensions: (…, D) to (…)."""
+
+    @abstractmethod
+    def sum_of_entries(self, u: int, v: int) -> Tensor:
+        """``Σ_ij C_ij`` of views u and v, 0-dim, from the sums of their rows."""
+
+
+def correlations(
+    views: Sequence[Tensor],
+    *,
+    standardization: Standardization,
+    derivation: Derivation | None = None,
+    energies: Sequence[Pair],
+    diagonals: Sequence[Pair],
+    row_sums: bool = False,
+    impl: Impl = "auto",
+    ddp: Ddp = "exact",
+) -> Correlations:
+    """Correlations between batches, on the cheaper side.
+
+    Args:
+        views: V tensors (N, D).
+        standardization: of the views.
+        derivation: further batches, linear in the standardised views.
+        energies: the pairs of batches whose energies will be asked for.
+        diagonals: the pairs of batches whose diagonals are wanted.
+        row_sums: whether `Correlations.sum_of_entries` will be asked for.
+        impl: ``"gram"`` multiplies N x N matrices, ``"dense"`` D x D ones, ``"auto"`` takes the
+            side with fewer multiplications, see `gram_is_cheaper`.
+        ddp: see `mixbt_plugin.functional.collectives`.
+    """
+    rows, columns = views[0].shape
+    if impl == "auto":
+        impl = "gram" if gram_is_cheaper(rows * world_size(), columns, energies) else "dense"
+    views = owed(views, ddp)
+    if impl == "dense":
+        return _Dense(views, standardization, derivation, diagonals, ddp)
+    if ddp == "legacy" and world_size() > 1:
+        views, standardization = standardization(views, ddp=ddp), Standardization(scale=False)
+    grams = sorted({batch for pair in energies for batch in pair})
+    wanted = Wanted(
+        standardization,
+        derivation.of_all_rows() if derivation else None,
+        grams,
+        diagonals,
+        row_sums,
+    )
+    return _Gram(wanted, views)
+
+
+def gram_is_cheaper(n: int, d: int, energies: Sequence[Pair]) -> bool:
+    """Whether N x N matrices need fewer multiplications than D x D ones, forward and backward.
+
+    Of a batch Z the Gram side computes ZZᵀ and, backward, GZ: 2 N² D. Of a pair A, B the dense
+    side computes AᵀB and, backward, BGᵀ and AG: 3 N D², of a batch with itself 2 N D².
+
+    Args:
+        n: rows of the global batch.
+        d: dimensions.
+        energies: the pairs of batches.
+    """
+    batches = {batch for pair in energies for batch in pair}
+    gram = 2 * len(batches) * n
+    dense = sum(2 if u == v else 3 for u, v in energies) * d
+    return gram < dense
+
+
+class _Gram(Correlations):
+    """Each process has all rows and its share of the columns."""
+
+    def __init__(self, wanted: Wanted, views: Sequence[Tensor]) -> None:
+        columns = share_columns(views)
+        self.n = columns[0].size(0)
+        self.means, grams, self.diagonals, row_sums = statistics(columns, wanted)
+        self.grams = dict(zip(wanted.grams, total(grams)))
+        self.row_sums = total(row_sums) if wanted.row_sums else row_sums
+
+    def energy(self, u: int, v: int) -> Tensor:
+        return torch.dot(self.grams[u].flatten(), self.grams[v].flatten()) / self.n**2
+
+    def energy_of_all_pairs(self, count: int) -> Tensor:
+        """Linear in V: ``Σ_{u<v} ⟨K_u, K_v⟩ = ½ (‖Σ K_v‖²_F - Σ ‖K_v‖²_F)``."""
+        grams = torch.stack([self.grams[v] for v in range(count)])
+        squares = grams.sum(dim=0).square().sum() - grams.square().sum()
+        return squares / (2 * self.n**2)
+
+    def sum(self, x: Tensor) -> Tensor:
+        return total(x.sum(dim=-1))
+
+    def sum_of_entries(self, u: int, v: int) -> Tensor:
+        return torch.dot(self.row_sums[u], self.row_sums[v]) / self.n
+
+
+class _Dense(Correlations):
+    """Each process has its rows and all columns."""
+
+    def __init__(
+        self,
+        views: Sequence[Tensor],
+        standardization: Standardization,
+        derivation: Derivation | None,
+        diagonals: Sequence[Pair],
+        ddp: Ddp,
+    ) -> None:
+        self.n = views[0].size(0) * world_size()
+        self.batches = standardization(views, ddp=ddp)
+        if derivation is not None:
+            self.batches += derivation(torch.stack(self.batches))
+        sums = torch.stack([z.sum(dim=0) for z in views])
+        self.means = total(sums) / self.n
+        products = [(self.batches[u] * self.batches[v]).sum(dim=0) for u, v in diagonals]
+        self.diagonals = total(torch.stack(products)) / self.n
+
+    def energy(self, u: int, v: int) -> Tensor:
+        return _DenseEnergy.apply(self.batches[u], self.batches[v]) / self.n**2
+
+    def sum(self, x: Tensor) -> Tensor:
+        return x.sum(dim=-1)
+
+    def sum_of_entries(self, u: int, v: int) -> Tensor:
+        return total(torch.dot(self.batches[u].sum(dim=1), self.batches[v].sum(dim=1))) / self.n
+
+
+class _DenseEnergy(torch.autograd.Function):
+    """``‖C‖²_F``, C = AᵀB over the rows of all processes; its gradients are 2 B Cᵀ and 2 A C."""
+
     @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        rows = gather_rows(z)
-        ctx.save_for_backward(rows)
-        return z @ rows.T
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        c = a.T @ b
+        if world_size() > 1:
+            dist.all_reduce(c)
+        ctx.with_itself = a is b
+        ctx.save_for_backward(a, b, c)
+        return torch.dot(c.flatten(), c.flatten())
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (rows,) = ctx.saved_tensors
-        with torch.autocast(rows.device.type, enabled=False):
-            return 2 * (grads[0] @ rows)
-
-
-class Energy:
-    """Energies ``‖AᵀB‖²_F / N²`` between a few batches, each Gram matrix computed once.
-
-    Args:
-        impl: ``"gram"`` multiplies N x N matrices, ``"dense"`` D x D ones, ``"auto"`` takes the
-            smaller: Gram where the global batch has fewer rows than dimensions.
-        ddp: see `mixbt_plugin.functional.collectives`.
-
-    Example:
-        >>> energy = Energy()
-        >>> z = torch.eye(2)
-        >>> energy(z, z)
-        tensor(0.5000)
-    """
-
-    def __init__(self, *, impl: Impl = "auto", ddp: Ddp = "exact") -> None:
-        self.impl = impl
-        self.ddp = ddp
-        self._grams: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """Energy of the cross-correlation of two batches: (N, D), (N, D) to ()."""
-        n = a.size(0) * world_size()
-        if self.uses_gram(a):
-            return total((self._gram(a) * self._gram(b)).sum(), self.ddp) / n**2
-        return (total(a.T @ b, self.ddp) / n).square().sum()
-
-    def all_pairs(self, views: Sequence[Tensor]) -> Tensor:
-        """Sum of the energies of all pairs u < v of V batches (N, D), 0-dim.
-
-        On the Gram side its cost is linear in V:
-        ``Σ_{u<v} ⟨K_u, K_v⟩ = ½ (‖Σ K_v‖²_F - Σ ‖K_v‖²_F)``.
-        """
-        n = views[0].size(0) * world_size()
-        if self.uses_gram(views[0]):
-            grams = torch.stack([self._gram(view) for view in views])
-            pairs = (grams.sum(dim=0).square().sum() - grams.square().sum()) / 2
-            return total(pairs, self.ddp) / n**2
-        return torch.stack([self(u, v) for i, u in enumerate(views) for v in views[i + 1 :]]).sum()
-
-    def uses_gram(self, z: Tensor) -> bool:
-        """Whether the N x N side is taken for batches of the shape of ``z``, (N, D)."""
-        if self.impl == "auto":
-            return z.size(0) * world_size() < z.size(1)
-        return self.impl == "gram"
-
-    def _gram(self, z: Tensor) -> Tensor:
-        # The tensor is kept beside its Gram matrix: an id is unique only while its object lives.
-        if id(z) not in self._grams:
-            self._grams[id(z)] = (z, _GramRows.apply(z))
-        return self._grams[id(z)][1]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None]:
+        a, b, c = ctx.saved_tensors
+        weight = 2 * grads[0]
+        if ctx.with_itself:
+            return (a @ c).mul_(2 * weight), None
+        return (b @ c.T).mul_(weight), (a @ c).mul_(weight)

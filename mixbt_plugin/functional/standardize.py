@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -75,3 +76,72 @@ def standardize_pooled(
     """
     pooled = standardize(torch.cat(list(views)), unbiased=unbiased, eps=eps, ddp=ddp)
     return list(pooled.chunk(len(views)))
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """How the columns of V views are standardised: of whole batches, or of a block of columns.
+
+    Attributes:
+        scale: bring each column to variance 1; False only centres it.
+        unbiased: as in `standardize`.
+        eps: as in `standardize`.
+        pooled: one mean and variance for all views, as in `standardize_pooled`.
+    """
+
+    scale: bool = True
+    unbiased: bool = False
+    eps: float = 1e-5
+    pooled: bool = False
+
+    def __call__(self, views: Sequence[Tensor], *, ddp: Ddp = "exact") -> list[Tensor]:
+        """Whole views (N, D), with the gradient that autograd derives."""
+        if not self.scale:
+            return [center(z, ddp=ddp) for z in views]
+        if self.pooled:
+            return standardize_pooled(views, unbiased=self.unbiased, eps=self.eps, ddp=ddp)
+        return [standardize(z, unbiased=self.unbiased, eps=self.eps, ddp=ddp) for z in views]
+
+    def means(self, views: Sequence[Tensor]) -> Tensor:
+        """Means of some columns of V views (N, d), all rows, (V, d)."""
+        sums = torch.stack([z.sum(dim=0) for z in views])
+        return self._pool(sums) / self._samples(views)
+
+    def scales(self, centered: Tensor, spare: Tensor) -> Tensor:
+        """Inverse standard deviations (V, d) of centred views (V, N, d).
+
+        Args:
+            centered: (V, N, d).
+            spare: (V, N, d), is overwritten.
+        """
+        squares = self._pool(torch.mul(centered, centered, out=spare).sum(dim=1))
+        return torch.rsqrt(squares / (self._samples(centered) - self.unbiased) + self.eps)
+
+    def backward(
+        self, grads: Tensor, views: Tensor, scales: Tensor, spare: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gradient of what was standardised, as ``scale · grads + shift``.
+
+        ``dz = scale · (g - mean(g) - a · Σ_n(a ∘ g) / N)``, a the standardised view.
+
+        Args:
+            grads: of the standardised views, (V, N, d), is overwritten.
+            views: the standardised views, (V, N, d).
+            scales: (V, d).
+            spare: (V, N, d), is overwritten.
+
+        Returns:
+            ``grads`` and the shift (V, d).
+        """
+        shift = -scales * self._pool(grads.sum(dim=1)) / self._samples(views)
+        if self.scale:
+            along = self._pool(torch.mul(grads, views, out=spare).sum(dim=1))
+            along /= self._samples(views) - self.unbiased
+            grads.addcmul_(views, along[:, None], value=-1)
+        return grads, shift
+
+    def _samples(self, views: Sequence[Tensor] | Tensor) -> int:
+        return views[0].size(0) * (len(views) if self.pooled else 1)
+
+    def _pool(self, sums: Tensor) -> Tensor:
+        return sums.sum(dim=0, keepdim=True).repeat(len(sums), 1) if self.pooled else sums

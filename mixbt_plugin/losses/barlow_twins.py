@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from mixbt_plugin.functional import (
-    Energy,
+    Correlations,
+    Standardization,
+    correlations,
     ddp_choices,
-    diagonal,
     full_precision,
     impl_choices,
-    standardize,
-    total,
 )
-from mixbt_plugin.functional.collectives import Ddp, world_size
+from mixbt_plugin.functional.collectives import Ddp
 from mixbt_plugin.functional.energy import Impl
 from mixbt_plugin.losses._checks import check_batches, check_choice, check_finite
 
@@ -53,7 +52,7 @@ def barlow_twins_loss(
         offdiag_target: where off-diagonal entries are drawn to; 0 is Barlow Twins, -1 HSIC-SSL.
         unbiased: standardise with the unbiased variance (divided by N - 1).
         eps: added to the variance.
-        impl: ``"gram"`` (N x N), ``"dense"`` (D x D) or ``"auto"``; see `Energy`.
+        impl: ``"gram"`` (N x N), ``"dense"`` (D x D) or ``"auto"``; see `correlations`.
         ddp: ``"exact"`` or ``"legacy"``; see `mixbt_plugin.functional.collectives`.
 
     Returns:
@@ -66,36 +65,31 @@ def barlow_twins_loss(
     check_batches({"z_a": z_a, "z_b": z_b})
     check_choice("impl", impl, impl_choices)
     check_choice("ddp", ddp, ddp_choices)
-    a = standardize(z_a, unbiased=unbiased, eps=eps, ddp=ddp)
-    b = standardize(z_b, unbiased=unbiased, eps=eps, ddp=ddp)
-    terms = redundancy_reduction(
-        a, b, Energy(impl=impl, ddp=ddp), lamb=lamb, scale_loss=scale_loss, target=offdiag_target
+    c = correlations(
+        [z_a, z_b],
+        standardization=Standardization(unbiased=unbiased, eps=eps),
+        energies=[(0, 1)],
+        diagonals=[(0, 1)],
+        row_sums=offdiag_target != 0,
+        impl=impl,
+        ddp=ddp,
     )
+    terms = redundancy_reduction(c, lamb=lamb, scale_loss=scale_loss, target=offdiag_target)
     check_finite("barlow_twins_loss", terms.loss, {"z_a": z_a, "z_b": z_b})
     return terms
 
 
 def redundancy_reduction(
-    a: Tensor,
-    b: Tensor,
-    energy: Energy,
-    *,
-    lamb: float,
-    scale_loss: float,
-    target: float = 0.0,
+    c: Correlations, *, lamb: float, scale_loss: float, target: float = 0.0
 ) -> BarlowTwinsLoss:
-    """Barlow Twins' terms of two standardised batches (N, D)."""
-    d = diagonal(a, b, ddp=energy.ddp)
-    on_diag = (1 - d).square().sum()
-    off_diag = energy(a, b) - d.square().sum()
+    """Barlow Twins' terms of batches 0 and 1, whose diagonal is the only one."""
+    (d,) = c.diagonals
+    on_diag, squares, entries, dim = c.sum(
+        torch.stack([(1 - d).square(), d.square(), d, 0 * d + 1])
+    )
+    off_diag = c.energy(0, 1) - squares
     if target:
-        off_diag = off_diag + _shift(a, b, d, target, energy.ddp)
+        # Σ_{i≠j} (C_ij - t)² = Σ_{i≠j} C_ij² + t² D (D - 1) - 2t Σ_{i≠j} C_ij
+        off_diag_entries = c.sum_of_entries(0, 1) - entries
+        off_diag = off_diag + target**2 * dim * (dim - 1) - 2 * target * off_diag_entries
     return BarlowTwinsLoss(scale_loss * (on_diag + lamb * off_diag), on_diag, off_diag)
-
-
-def _shift(a: Tensor, b: Tensor, d: Tensor, target: float, ddp: Ddp) -> Tensor:
-    """``Σ_{i≠j} (C_ij - t)² - Σ_{i≠j} C_ij²``, with ``Σ_ij C_ij`` from the rows' sums."""
-    dim = a.size(1)
-    row_products = torch.dot(a.sum(dim=1), b.sum(dim=1))
-    off_diag_sum = total(row_products, ddp) / (a.size(0) * world_size()) - d.sum()
-    return target**2 * dim * (dim - 1) - 2 * target * off_diag_sum

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from mixbt_plugin.functional import (
-    Energy,
+    Standardization,
+    correlations,
     ddp_choices,
     full_precision,
     impl_choices,
-    standardize,
 )
-from mixbt_plugin.functional.collectives import Ddp
+from mixbt_plugin.functional.collectives import Ddp, gather_rows, rank
 from mixbt_plugin.functional.energy import Impl
 from mixbt_plugin.losses._checks import (
     check_batches,
@@ -36,6 +39,47 @@ class MixedBarlowTwinsLoss(NamedTuple):
     regularizer: Tensor
     on_diag: Tensor
     off_diag: Tensor
+
+
+@dataclass(frozen=True)
+class _Residuals:
+    """``Z_M - mix · Z_v - (1 - mix) · Z_B[perm]`` of standardised (Z_A, Z_B, Z_M).
+
+    Attributes:
+        perm: (N,).
+        mix: (N, 1).
+        targets: the v of each residual, 0 for Z_A or 1 for Z_B.
+    """
+
+    perm: Tensor
+    mix: Tensor
+    targets: Sequence[int]
+
+    @property
+    def count(self) -> int:
+        return len(self.targets)
+
+    def __call__(self, views: Tensor, out: Tensor | None = None) -> Tensor:
+        _, b, mixture = views
+        shuffled = b.index_select(0, self.perm)
+        expected = torch.stack([torch.lerp(shuffled, views[v], self.mix) for v in self.targets])
+        return torch.sub(mixture, expected, out=out)
+
+    def add_adjoint_(self, grads: Tensor, derived_grads: Tensor) -> None:
+        for v, grad in zip(self.targets, derived_grads):
+            grads[2] += grad
+            grads[v].addcmul_(grad, self.mix, value=-1)
+            grads[1].index_add_(0, self.perm, grad * (1 - self.mix), alpha=-1)
+
+    def of_all_rows(self) -> _Residuals:
+        perm = gather_rows(self.perm + rank() * len(self.perm))
+        return _Residuals(perm, gather_rows(self.mix), self.targets)
+
+
+def _per_row(mix: float | Tensor, z: Tensor) -> Tensor:
+    if not isinstance(mix, Tensor):
+        return z.new_full((z.size(0), 1), mix)
+    return mix.to(z).reshape(-1, 1).expand(z.size(0), 1)
 
 
 @full_precision
@@ -99,18 +143,22 @@ def mixed_barlow_twins_loss(
     check_choice("impl", impl, impl_choices)
     check_choice("ddp", ddp, ddp_choices)
 
-    a, b, m = (standardize(z, unbiased=unbiased, eps=eps, ddp=ddp) for z in batches.values())
-    energy = Energy(impl=impl, ddp=ddp)
-    barlow_twins = redundancy_reduction(a, b, energy, lamb=lamb, scale_loss=scale_loss)
-
-    if isinstance(mix, Tensor):
-        mix = mix.to(a).reshape(-1, 1)
-    shuffled = (1 - mix) * b[perm.to(b.device)]
-    residual = m - mix * a - shuffled
-    if target == "paper":
-        squares = energy(residual, a) + energy(residual, b)
-    else:
-        squares = 0.5 * (energy(residual, a) + energy(m - mix * b - shuffled, b))
+    # Batches 0, 1, 2 are the views and the mixture, the residuals follow.
+    first, second = (3, 3) if target == "paper" else (3, 4)
+    residuals = _Residuals(perm.to(z_a.device), _per_row(mix, z_a), range(second - 2))
+    c = correlations(
+        list(batches.values()),
+        standardization=Standardization(unbiased=unbiased, eps=eps),
+        derivation=residuals,
+        energies=[(0, 1), (first, 0), (second, 1)],
+        diagonals=[(0, 1)],
+        impl=impl,
+        ddp=ddp,
+    )
+    barlow_twins = redundancy_reduction(c, lamb=lamb, scale_loss=scale_loss)
+    squares = c.energy(first, 0) + c.energy(second, 1)
+    if target == "imagenet-code":
+        squares = 0.5 * squares
     regularizer = scale_loss * lamb_reg * lamb * squares
 
     loss = barlow_twins.loss + regularizer

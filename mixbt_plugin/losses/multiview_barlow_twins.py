@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from itertools import combinations
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from mixbt_plugin.functional import (
-    Energy,
+    Combination,
+    Standardization,
+    correlations,
     ddp_choices,
-    diagonal,
     full_precision,
     impl_choices,
-    standardize,
-    standardize_pooled,
 )
 from mixbt_plugin.functional.collectives import Ddp
 from mixbt_plugin.functional.energy import Impl
@@ -74,14 +74,25 @@ def multiview_barlow_twins_loss(
     check_choice("pairing", pairing, pairing_choices)
     check_choice("impl", impl, impl_choices)
     check_choice("ddp", ddp, ddp_choices)
-    if pooled:
-        standardized = standardize_pooled(views, unbiased=unbiased, eps=eps, ddp=ddp)
+    c = correlations(
+        views,
+        standardization=Standardization(unbiased=unbiased, eps=eps, pooled=pooled),
+        **(_all_pairs if pairing == "all" else _mean_view)(len(views), views[0]),
+        impl=impl,
+        ddp=ddp,
+    )
+    d = c.diagonals
+    if pairing == "all":
+        on_diag, squares = c.sum(
+            torch.stack([(1 - d).square().mean(dim=0), d.square().mean(dim=0)])
+        )
+        off_diag = c.energy_of_all_pairs(len(views)) / len(d) - squares
     else:
-        standardized = [standardize(z, unbiased=unbiased, eps=eps, ddp=ddp) for z in views]
-
-    energy = Energy(impl=impl, ddp=ddp)
-    terms = _all_pairs if pairing == "all" else _mean_view
-    on_diag, off_diag = terms(standardized, energy)
+        # d(Z̄, Z̄) is the mean of the d(Z_v, Z̄).
+        on_diag, squares = c.sum(
+            torch.stack([(1 - d).square().mean(dim=0), d.mean(dim=0).square()])
+        )
+        off_diag = c.energy(len(views), len(views)) - squares
     loss = scale_loss * (on_diag + lamb * off_diag)
     check_finite(
         "multiview_barlow_twins_loss", loss, {f"views[{v}]": z for v, z in enumerate(views)}
@@ -89,19 +100,14 @@ def multiview_barlow_twins_loss(
     return BarlowTwinsLoss(loss, on_diag, off_diag)
 
 
-def _all_pairs(views: Sequence[Tensor], energy: Energy) -> tuple[Tensor, Tensor]:
-    diagonals = torch.stack(
-        [diagonal(u, v, ddp=energy.ddp) for i, u in enumerate(views) for v in views[i + 1 :]]
-    )
-    on_diag = (1 - diagonals).square().sum() / len(diagonals)
-    off_diag = (energy.all_pairs(views) - diagonals.square().sum()) / len(diagonals)
-    return on_diag, off_diag
+def _all_pairs(v: int, like: Tensor) -> dict[str, Any]:
+    pairs = list(combinations(range(v), 2))
+    return {"energies": pairs, "diagonals": pairs}
 
 
-def _mean_view(views: Sequence[Tensor], energy: Energy) -> tuple[Tensor, Tensor]:
-    mean_view = torch.stack(list(views)).mean(dim=0)
-    diagonals = torch.stack([diagonal(z, mean_view, ddp=energy.ddp) for z in views])
-    on_diag = (1 - diagonals).square().sum() / len(views)
-    # d(Z̄, Z̄) is the mean of the d(Z_v, Z̄).
-    off_diag = energy(mean_view, mean_view) - diagonals.mean(dim=0).square().sum()
-    return on_diag, off_diag
+def _mean_view(v: int, like: Tensor) -> dict[str, Any]:
+    return {
+        "derivation": Combination(like.new_full((1, v), 1 / v)),
+        "energies": [(v, v)],
+        "diagonals": [(u, v) for u in range(v)],
+    }

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from mixbt_plugin.functional import (
-    Energy,
-    center,
+    Combination,
+    Standardization,
+    correlations,
     ddp_choices,
     full_precision,
     impl_choices,
-    total,
 )
 from mixbt_plugin.functional.collectives import Ddp, world_size
 from mixbt_plugin.functional.energy import Impl
@@ -80,39 +80,47 @@ def multiview_vicreg_loss(
     check_choice("impl", impl, impl_choices)
     check_choice("ddp", ddp, ddp_choices)
 
-    stacked = torch.stack(list(views))
-    mean_view = stacked.mean(dim=0)
+    # Batches 0 … V-1 are the centred views; then their differences from the mean view, whose mean
+    # square is the invariance term of both pairings; then the means of the others.
     v = len(views)
-    # Both pairings measure the distance to the mean view: over all pairs the mean of (x - y)² is
-    # 2V/(V-1) times its mean square, and the mean of the others lies V/(V-1) times as far.
-    distance = _mean_over_batch((stacked - mean_view).square().sum(dim=0) / v, ddp)
-    if pairing == "all":
-        sim = 2 * v / (v - 1) * distance
-        sides = list(views)
-        per_side = 2.0 / v
+    itself = torch.eye(v, dtype=views[0].dtype, device=views[0].device)
+    weights = itself - 1 / v
+    if pairing == "all" or v == 2:
+        sides, per_side = [*range(v)], 2.0 / v
+        per_distance = 2 * v / (v - 1)
     else:
-        sim = (v / (v - 1)) ** 2 * distance
-        sides = [*views, *((v * mean_view - z) / (v - 1) for z in views)]
-        per_side = 1.0 / v
+        weights = torch.cat([weights, (1 - itself) / (v - 1)])
+        sides, per_side = [*range(v), *range(2 * v, 3 * v)], 1.0 / v
+        per_distance = (v / (v - 1)) ** 2
+    differences = range(v, 2 * v)
+    c = correlations(
+        views,
+        standardization=Standardization(scale=False),
+        derivation=Combination(weights),
+        energies=[(side, side) for side in sides],
+        diagonals=[(batch, batch) for batch in (*differences, *sides)],
+        impl=impl,
+    )
+    n, dim = views[0].size(0) * world_size(), views[0].size(1)
+    distances = c.diagonals[:v].sum(dim=0) + (c.means - c.means.mean(dim=0)).square().sum(dim=0)
+    variances = c.diagonals[v:] * (n / (n - 1))
+    hinges = torch.relu(1 - torch.sqrt(variances + eps)).sum(dim=0)
+    distance, hinge, squares = c.sum(
+        torch.stack([distances, hinges, variances.square().sum(dim=0)])
+    )
+    energies = torch.stack([c.energy(side, side) for side in sides]).sum() * (n / (n - 1)) ** 2
 
-    energy = Energy(impl=impl)
-    regularities = [_variance_and_covariance(z, energy, eps) for z in sides]
-    var = per_side * torch.stack([var for var, _ in regularities]).sum()
-    cov = per_side * torch.stack([cov for _, cov in regularities]).sum()
+    sim = per_distance * distance / (v * dim)
+    var = per_side * hinge / dim
+    cov = per_side * (energies - squares) / dim
+    if ddp == "legacy":
+        sim = sim + (per_distance * _local_distance(views) - sim).detach()
     loss = sim_loss_weight * sim + var_loss_weight * var + cov_loss_weight * cov
     check_finite("multiview_vicreg_loss", loss, {f"views[{i}]": z for i, z in enumerate(views)})
     return VICRegLoss(loss, sim, var, cov)
 
 
-def _mean_over_batch(x: Tensor, ddp: Ddp) -> Tensor:
-    return x.mean() if ddp == "legacy" else total(x.sum()) / (x.numel() * world_size())
-
-
-def _variance_and_covariance(z: Tensor, energy: Energy, eps: float) -> tuple[Tensor, Tensor]:
-    centered = center(z)
-    n = z.size(0) * world_size()
-    variance = total(centered.square().sum(dim=0)) / (n - 1)
-    var = torch.relu(1 - torch.sqrt(variance + eps)).mean()
-    all_squares = energy(centered, centered) * (n / (n - 1)) ** 2
-    cov = (all_squares - variance.square().sum()) / z.size(1)
-    return var, cov
+def _local_distance(views: Sequence[Tensor]) -> Tensor:
+    """Mean square of this process's views' differences from their mean view."""
+    stacked = torch.stack(list(views))
+    return (stacked - stacked.mean(dim=0)).square().mean()

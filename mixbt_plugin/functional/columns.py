@@ -1,0 +1,198 @@
+"""Gram matrices and diagonals of standardised batches, read a block of columns at a time.
+
+All that the objectives need of the embeddings is a sum over columns (the N x N Gram matrices
+``AAᵀ``) or belongs to one column (its mean, its diagonal entry ``mean_n(a ∘ b)``). So a block of
+columns is standardised, multiplied and forgotten while it lies in the processor's cache. The
+backward pass standardises it once more, which is cheaper than to write and read N x D
+intermediates. Beside the inputs and their gradients O(N²) numbers are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mixbt_plugin.functional.standardize import Standardization
+
+
+class Derivation(Protocol):
+    """Further batches that depend linearly on the standardised views."""
+
+    @property
+    def count(self) -> int:
+        """Number of its batches."""
+
+    def __call__(self, views: Tensor, out: Tensor | None = None) -> Tensor:
+        """From any columns of the V standardised views, (V, N, d), to those of its batches."""
+
+    def add_adjoint_(self, grads: Tensor, derived_grads: Tensor) -> None:
+        """Adds to the views' gradients (V, N, d) what they owe to those of the derived batches."""
+
+    def of_all_rows(self) -> Derivation:
+        """The same for the rows of all processes in rank order."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Linear combinations of V views; the coefficients of each are a row of ``weights`` (E, V)."""
+
+    weights: Tensor
+
+    @property
+    def count(self) -> int:
+        """Number of combinations."""
+        return self.weights.size(0)
+
+    def __call__(self, views: Tensor, out: Tensor | None = None) -> Tensor:
+        """See `Derivation`."""
+        flat = None if out is None else out.flatten(1)
+        combined = torch.mm(self.weights, views.flatten(1), out=flat)
+        return combined.unflatten(1, views.shape[1:])
+
+    def add_adjoint_(self, grads: Tensor, derived_grads: Tensor) -> None:
+        """See `Derivation`."""
+        grads.flatten(1).addmm_(self.weights.T, derived_grads.flatten(1))
+
+    def of_all_rows(self) -> Combination:
+        """See `Derivation`."""
+        return self
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is computed of the V views and the derived batches, which are numbered in this order.
+
+    Attributes:
+        standardization: of the views.
+        derivation: the further batches.
+        grams: batches whose Gram matrices are wanted.
+        diagonals: pairs of batches whose ``mean_n(a ∘ b)`` are wanted.
+        row_sums: whether ``Σ_i a_ni`` of the views are wanted.
+    """
+
+    standardization: Standardization
+    derivation: Derivation | None
+    grams: Sequence[int]
+    diagonals: Sequence[tuple[int, int]]
+    row_sums: bool = False
+
+
+class _Statistics(torch.autograd.Function):
+    """`statistics`, a block at a time.
+
+    The gradient of a Gram matrix has to be symmetric, as that of any Frobenius product of Gram
+    matrices is: the gradient of Z is then ``2 G Z``, one product instead of two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, wanted: Wanted, *views: Tensor) -> tuple[Tensor, ...]:
+        how, count = wanted.standardization, len(views)
+        rows, columns = views[0].shape
+        new = views[0].new_zeros
+        means, scales = new(count, columns), new(count, columns) + 1
+        grams = new(len(wanted.grams), rows, rows)
+        diagonals = new(len(wanted.diagonals), columns)
+        row_sums = new(count if wanted.row_sums else 0, rows)
+        for at, block, (batches, spare) in _blocks(wanted, views, workspaces=2):
+            means[:, at] = how.means(block)
+            _center(block, means[:, at], batches)
+            if how.scale:
+                scales[:, at] = how.scales(batches[:count], spare[:count])
+            _scale_and_derive(wanted, scales[:, at], batches)
+            for gram, index in zip(grams, wanted.grams):
+                gram.addmm_(batches[index], batches[index].T)
+            for diagonal, (u, v) in zip(diagonals, wanted.diagonals):
+                products = torch.mul(batches[u], batches[v], out=spare[0])
+                diagonal[at] = products.sum(dim=0) / rows
+            if wanted.row_sums:
+                row_sums += batches[:count].sum(dim=2)
+        ctx.wanted = wanted
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(means, scales, *views)
+        return means.clone(), grams, diagonals, row_sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *output_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        wanted, (means, scales, *views) = ctx.wanted, ctx.saved_tensors
+        how, count, rows = wanted.standardization, len(views), views[0].size(0)
+        mean_grads, gram_grads, diagonal_grads, row_sum_grads = output_grads
+        gradient_of = {} if gram_grads is None else dict(zip(wanted.grams, 2 * gram_grads))
+        view_grads = [torch.empty_like(z) for z in views]
+        for at, block, (batches, spare, grads) in _blocks(wanted, views, workspaces=3):
+            _center(block, means[:, at], batches)
+            _scale_and_derive(wanted, scales[:, at], batches)
+            for index, (batch, grad) in enumerate(zip(batches, grads)):
+                if index in gradient_of:
+                    torch.mm(gradient_of[index], batch, out=grad)
+                else:
+                    grad.zero_()
+            if diagonal_grads is not None:
+                for (u, v), weight in zip(wanted.diagonals, diagonal_grads[:, at] / rows):
+                    grads[u].addcmul_(batches[v], weight)
+                    grads[v].addcmul_(batches[u], weight)
+            if row_sum_grads is not None:
+                grads[:count] += row_sum_grads[:, :, None]
+            if wanted.derivation is not None:
+                wanted.derivation.add_adjoint_(grads[:count], grads[count:])
+            standardized_grads, shifts = how.backward(
+                grads[:count], batches[:count], scales[:, at], spare[:count]
+            )
+            if mean_grads is not None:
+                shifts += mean_grads[:, at] / rows
+            for out, shift, grad, scale in zip(
+                view_grads, shifts, standardized_grads, scales[:, at]
+            ):
+                torch.addcmul(shift, grad, scale, out=out[:, at])
+        return None, *view_grads
+
+
+def _center(views: Sequence[Tensor], means: Tensor, batches: Tensor) -> None:
+    for z, mean, centered in zip(views, means, batches):
+        torch.sub(z, mean, out=centered)
+
+
+def _scale_and_derive(wanted: Wanted, scales: Tensor, batches: Tensor) -> None:
+    views = batches[: len(scales)]
+    if wanted.standardization.scale:
+        views *= scales[:, None]
+    if wanted.derivation is not None:
+        wanted.derivation(views, out=batches[len(scales) :])
+
+
+def statistics(views: Sequence[Tensor], wanted: Wanted) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What is wanted of V views (N, D).
+
+    Returns:
+        Means (V, D), Gram matrices (·, N, N), diagonals (·, D), row sums (V, N).
+    """
+    means, grams, diagonals, row_sums = _Statistics.apply(wanted, *views)
+    return means, grams, diagonals, row_sums
+
+
+def _blocks(
+    wanted: Wanted, views: Sequence[Tensor], workspaces: int
+) -> Iterator[tuple[slice, list[Tensor], list[Tensor]]]:
+    """Blocks of columns: which, the views' (N, d), and as many workspaces (batches, N, d).
+
+    The workspaces are the same memory for all blocks; fresh memory would be slower.
+    """
+    rows, columns = views[0].shape
+    batches = len(views) + (wanted.derivation.count if wanted.derivation else 0)
+    width = min(columns, block_width(rows, views[0].device))
+    memory = [views[0].new_empty(batches * rows * width) for _ in range(workspaces)]
+    for start in range(0, columns, width):
+        at = slice(start, min(start + width, columns))
+        shape = (batches, rows, at.stop - at.start)
+        size = shape[0] * shape[1] * shape[2]
+        yield at, [z[:, at] for z in views], [each[:size].view(shape) for each in memory]
+
+
+def block_width(rows: int, device: torch.device) -> int:
+    """Columns in a block: 1 MiB of float32 a view on a CPU, all columns on an accelerator."""
+    return max(1, 2**18 // rows) if device.type == "cpu" else 2**62
