@@ -9,6 +9,8 @@ intermediates. Beside the inputs and their gradients O(N²) numbers are held.
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -178,21 +180,38 @@ def statistics(views: Sequence[Tensor], wanted: Wanted) -> tuple[Tensor, Tensor,
 def _blocks(
     wanted: Wanted, views: Sequence[Tensor], workspaces: int
 ) -> Iterator[tuple[slice, list[Tensor], list[Tensor]]]:
-    """Blocks of columns: which, the views' (N, d), and as many workspaces (batches, N, d).
-
-    The workspaces are the same memory for all blocks; fresh memory would be slower.
-    """
+    """Blocks of columns: which, the views' (N, d), and as many workspaces (batches, N, d)."""
     rows, columns = views[0].shape
     batches = len(views) + (wanted.derivation.count if wanted.derivation else 0)
     width = min(columns, block_width(rows, views[0].device))
-    memory = [views[0].new_empty(batches * rows * width) for _ in range(workspaces)]
+    memory = _scratch.memory(workspaces * batches * rows * width, views[0])
     for start in range(0, columns, width):
         at = slice(start, min(start + width, columns))
-        shape = (batches, rows, at.stop - at.start)
-        size = shape[0] * shape[1] * shape[2]
-        yield at, [z[:, at] for z in views], [each[:size].view(shape) for each in memory]
+        shape = (workspaces, batches, rows, at.stop - at.start)
+        yield at, [z[:, at] for z in views], [*memory[: math.prod(shape)].view(shape)]
 
 
 def block_width(rows: int, device: torch.device) -> int:
-    """Columns in a block: 1 MiB of float32 a view on a CPU, all columns on an accelerator."""
-    return max(1, 2**18 // rows) if device.type == "cpu" else 2**62
+    """Columns in a block: half a MiB of float32 a view on a CPU, all columns on an accelerator."""
+    return max(1, 2**17 // rows) if device.type == "cpu" else 2**62
+
+
+class _Scratch(threading.local):
+    """Memory of the blocks, kept from call to call: a few MiB for each thread and dtype.
+
+    Fresh memory costs a page fault for each 4 KiB, which takes longer than several passes over it.
+    PyTorch keeps an accelerator's memory by itself.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[torch.dtype, Tensor] = {}
+
+    def memory(self, size: int, like: Tensor) -> Tensor:
+        if like.device.type != "cpu":
+            return like.new_empty(size)
+        if like.dtype not in self._kept or len(self._kept[like.dtype]) < size:
+            self._kept[like.dtype] = torch.empty(size, dtype=like.dtype)
+        return self._kept[like.dtype][:size]
+
+
+_scratch = _Scratch()

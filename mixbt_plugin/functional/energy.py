@@ -136,7 +136,7 @@ class _Gram(Correlations):
         self.row_sums = total(row_sums) if wanted.row_sums else row_sums
 
     def energy(self, u: int, v: int) -> Tensor:
-        return torch.dot(self.grams[u].flatten(), self.grams[v].flatten()) / self.n**2
+        return (self.grams[u] * self.grams[v]).sum() / self.n**2
 
     def energy_of_all_pairs(self, count: int) -> Tensor:
         """Linear in V: ``Σ_{u<v} ⟨K_u, K_v⟩ = ½ (‖Σ K_v‖²_F - Σ ‖K_v‖²_F)``."""
@@ -191,7 +191,7 @@ class _DenseEnergy(torch.autograd.Function):
             dist.all_reduce(c)
         ctx.with_itself = a is b
         ctx.save_for_backward(a, b, c)
-        return torch.dot(c.flatten(), c.flatten())
+        return c.square().sum()
 
     @staticmethod
     @once_differentiable

@@ -60,10 +60,11 @@ class _Residuals:
         return len(self.targets)
 
     def __call__(self, views: Tensor, out: Tensor | None = None) -> Tensor:
-        _, b, mixture = views
-        shuffled = b.index_select(0, self.perm)
-        expected = torch.stack([torch.lerp(shuffled, views[v], self.mix) for v in self.targets])
-        return torch.sub(mixture, expected, out=out)
+        out = torch.empty_like(views[: self.count]) if out is None else out
+        shuffled = views[1].index_select(0, self.perm)
+        for v, residual in zip(self.targets, out):
+            torch.sub(views[2], torch.lerp(shuffled, views[v], self.mix), out=residual)
+        return out
 
     def add_adjoint_(self, grads: Tensor, derived_grads: Tensor) -> None:
         for v, grad in zip(self.targets, derived_grads):

@@ -120,6 +120,8 @@ def test_two_views_are_the_hosts_vicreg(
     expected = train(host, precision)
     ours = build("multiaug_vicreg", **overrides)
     ours.load_state_dict(weights)
+    # The two add in another order; a float32 rounding grows in the hinge's ten further steps.
+    tolerance = tolerance if precision == "64-true" else 5e-4
     assert train(ours, precision) == pytest.approx(expected, rel=tolerance)
 
 
