@@ -115,7 +115,9 @@ class Standardization:
             spare: (V, N, d), is overwritten.
         """
         squares = self._pool(torch.mul(centered, centered, out=spare).sum(dim=1))
-        return torch.rsqrt(squares / (self._samples(centered) - self.unbiased) + self.eps)
+        variance = squares / (self._samples(centered) - self.unbiased)
+        # As in `standardize`: an overflow shall be seen.
+        return torch.rsqrt(variance + 0 * variance + self.eps)
 
     def backward(
         self, grads: Tensor, views: Tensor, scales: Tensor, spare: Tensor
