@@ -60,10 +60,12 @@ class _Residuals:
         return len(self.targets)
 
     def __call__(self, views: Tensor, out: Tensor | None = None) -> Tensor:
-        out = torch.empty_like(views[: self.count]) if out is None else out
         shuffled = views[1].index_select(0, self.perm)
-        for v, residual in zip(self.targets, out):
-            torch.sub(views[2], torch.lerp(shuffled, views[v], self.mix), out=residual)
+        expected = [torch.lerp(shuffled, views[v], self.mix) for v in self.targets]
+        if out is None:
+            return torch.stack([views[2] - mixture for mixture in expected])
+        for mixture, residual in zip(expected, out):
+            torch.sub(views[2], mixture, out=residual)
         return out
 
     def add_adjoint_(self, grads: Tensor, derived_grads: Tensor) -> None:
