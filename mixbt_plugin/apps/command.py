@@ -44,9 +44,9 @@ def run_command(
     for position, word in enumerate(argv):
         flag, equals, value = word.partition("=")
         if flag in PATH_FLAGS and equals:
-            argv[position] = f"{flag}={_find_folder(value, group)}"
+            argv[position] = f"{flag}={find_folder(value, group)}"
         elif flag in PATH_FLAGS and position + 1 < len(argv):
-            argv[position + 1] = str(_find_folder(argv[position + 1], group))
+            argv[position + 1] = str(find_folder(argv[position + 1], group))
     flags = {word.partition("=")[0] for word in argv[1:]}
     if default_config is None and flags.isdisjoint({*NAME_FLAGS, *NO_CONFIG_FLAGS}):
         known = [line for each in (group, *more_groups) for line in _shipped(each)]
@@ -57,7 +57,8 @@ def run_command(
     )(task)()
 
 
-def _find_folder(value: str, group: str) -> Path:
+def find_folder(value: str, group: str) -> Path:
+    """The folder that ``--config-path`` means: one here, or a shipped one."""
     root = config_root()
     for folder in (Path(value), root / value, root / group / value):
         if folder.is_dir():

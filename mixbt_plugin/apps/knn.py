@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from mixbt_plugin.apps import training
@@ -135,7 +135,9 @@ def task(cfg: DictConfig) -> None:
     print("".join(f"{key:>13}" for key in columns))
     for row in rows:
         print("".join(f"{'-' if row[key] is None else row[key]:>13}" for key in columns))
-    table = Path(cfg.pretrained_checkpoint).parent / "knn.csv"
+    other = OmegaConf.select(cfg, "data.dataset")
+    name = f"knn-{other}.csv" if other else "knn.csv"
+    table = Path(cfg.pretrained_checkpoint).parent / name
     with table.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()

@@ -20,7 +20,7 @@ from mixbt_plugin.data import (
     dali_evaluation,
     evaluation_datasets,
     linear_transforms,
-    take_fraction,
+    take_part,
     validation_dataset,
 )
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
@@ -34,8 +34,9 @@ def linear(cfg: DictConfig) -> Path:
     lies beside the checkpoint. Images are brought to ``data.augmentations.crop_size``; where it
     is not given, to the data set's own size. Training images are cropped and mirrored at random
     as in solo-learn, unless ``augmentations`` says otherwise
-    (`mixbt_plugin.data.linear_transforms`). ``data.fraction`` takes a stratified share of them.
-    Further keys: `mixbt_plugin.methods.LinearEvaluation`.
+    (`mixbt_plugin.data.linear_transforms`). ``data.fraction`` takes a stratified share of them,
+    ``data.train_subset`` the files of a list (`mixbt_plugin.data.take_part`). Further keys:
+    `mixbt_plugin.methods.LinearEvaluation`.
 
     Args:
         cfg: composed, not yet parsed; changed in place.
@@ -52,12 +53,12 @@ def linear(cfg: DictConfig) -> Path:
     given: Any = OmegaConf.create(OmegaConf.select(cfg, "data.augmentations") or {}).copy()
     pretrained_on = _complete_from_pretraining(cfg)
     training.prepare(cfg, check_linear)
-    given_lr = cfg.optimizer.lr
     cfg = parse_linear_cfg(cfg)
     _check(cfg)
     if OmegaConf.select(cfg, "optimizer.classifier_lr") is not None:
-        # With the number of images in a step, as the parser scales optimizer.lr.
-        cfg.optimizer.classifier_lr *= cfg.optimizer.lr / given_lr
+        # As the parser scales optimizer.lr.
+        images_a_step = cfg.optimizer.batch_size * len(cfg.devices) * cfg.num_nodes
+        cfg.optimizer.classifier_lr *= images_a_step / 256
     seed_everything(cfg.seed, workers=True)
 
     # The host varies a ResNet's stem by the data set, which need not be the one evaluated on.
@@ -83,7 +84,7 @@ def linear(cfg: DictConfig) -> Path:
     if from_dali:
         loader = dali_evaluation(cfg, given, trainer.world_size)
     else:
-        train = take_fraction(train, cfg.data.fraction)
+        train = take_part(train, cfg)
         print(f"images    {len(train)} for training, {len(val)} for testing")
         loader = loading.train_loader(train, cfg, trainer, first_epoch(resumed))
     loading.fit(trainer, model, loader, loading.val_loader(val, cfg), resumed)
@@ -119,6 +120,8 @@ def _check(cfg: DictConfig) -> None:
         raise ValueError(
             "auto_augment: solo-learn's own main_linear.py does it; leave it out here."
         )
+    if cfg.data.format == "dali" and cfg.data.get("train_subset") is not None:
+        raise ValueError("data.train_subset: DALI reads whole folders; data.format=image_folder.")
     if (cfg.mixup or cfg.cutmix) and cfg.optimizer.batch_size % 2:
         raise ValueError(
             f"optimizer.batch_size={cfg.optimizer.batch_size}: mixup and cutmix mix the batch "
@@ -152,7 +155,7 @@ def task(cfg: DictConfig) -> None:
 
 def main() -> None:
     """The command."""
-    run_command(task, "linear", more_groups=("finetune", "transfer"))
+    run_command(task, "linear", more_groups=("finetuning", "transfer"))
 
 
 if __name__ == "__main__":

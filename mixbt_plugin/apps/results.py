@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from mixbt_plugin.data import properties
@@ -80,8 +81,9 @@ class Results(Callback):
             "acc5": entry[2],
         }
 
+    @rank_zero_only
     def print(self) -> None:
-        """Prints the rows as sentences."""
+        """Prints the rows as sentences, on one process."""
         for row in self.rows():
             print(sentence(row))
 

@@ -119,6 +119,8 @@ class Data:
     format: str = setting(ABSENT, choices=("image_folder", "h5", "dali"))
     num_workers: int = setting(ABSENT, low=0)
     fraction: float = setting(ABSENT)
+    train_subset: str | None = setting(ABSENT)
+    crop_to_box: bool = setting(ABSENT)
     no_labels: bool = setting(ABSENT)
     unreadable: str = setting(ABSENT, choices=("stop", "skip"))
     color: bool = setting(ABSENT)

@@ -10,13 +10,13 @@ from mixbt_plugin.data.dali import (
 from mixbt_plugin.data.datasets import (
     evaluation_datasets,
     pretrain_dataset,
-    take_fraction,
     validation_dataset,
 )
 from mixbt_plugin.data.linear_transforms import linear_transforms
 from mixbt_plugin.data.properties import PROPERTIES, default_image_size, properties
 from mixbt_plugin.data.reading import UnreadableImageError, count_replaced
 from mixbt_plugin.data.sources import SOURCES, ImageSource
+from mixbt_plugin.data.subsets import take_fraction, take_part
 from mixbt_plugin.data.transforms import (
     evaluation_transforms,
     image_size,
@@ -43,5 +43,6 @@ __all__ = [
     "pretrain_transform",
     "properties",
     "take_fraction",
+    "take_part",
     "validation_dataset",
 ]

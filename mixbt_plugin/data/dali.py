@@ -17,10 +17,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from mixbt_plugin.data.datasets import take_fraction
 from mixbt_plugin.data.files import NO_LABEL, ImageFiles, Listing, class_names
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.data.reading import UnreadableImageError, look_at_a_few
+from mixbt_plugin.data.subsets import take_fraction
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation, dali_loaders
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 from PIL import Image
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 from torchvision.datasets import CIFAR10, CIFAR100, STL10
 
 from mixbt_plugin.data.checks import existing_path
@@ -25,11 +25,12 @@ from mixbt_plugin.data.h5 import H5Images, h5_classes
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.data.reading import ReadableImages, look_at_a_few, targets_of
 from mixbt_plugin.data.sources import SOURCES, LabelledImages
+from mixbt_plugin.data.subsets import take_part
+from mixbt_plugin.data.transfer import ARRAYS, TRANSFER, transfer_arrays, transfer_files
 from mixbt_plugin.host import imagenet100_classes
 
 Transform = Callable[[Any], Any]
-FRACTION_SEED = 42
-"""As in solo-learn, so that a fraction is the same images in every format and for every seed."""
+DOWNLOADED: dict[str, Any] = {"cifar10": CIFAR10, "cifar100": CIFAR100, "stl10": STL10}
 
 
 class ArrayImages(Dataset[Any]):
@@ -57,6 +58,7 @@ class WithIndex(Dataset[Any]):
     def __init__(self, images: Any) -> None:
         self.images = images
         self.targets = targets_of(images)
+        self.paths = getattr(images, "paths", None)
 
     def __getitem__(self, index: int) -> tuple[int, Any, int]:
         return (index, *self.images[index])
@@ -69,7 +71,7 @@ def pretrain_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
     """Training images of a parsed pre-training config, as (index, views, class).
 
     Args:
-        cfg: with ``data.dataset``, its paths, ``data.fraction``; for ``custom``
+        cfg: with ``data.dataset``, its paths, the keys of `take_part`; for ``custom``
             ``data.no_labels``, for ``photo_patches`` ``data.color`` (both false by default).
         transform: from a PIL image to views.
 
@@ -77,11 +79,11 @@ def pretrain_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
         The data set; of STL-10 ``train+unlabeled``.
 
     Raises:
-        ValueError: a folder is missing or empty, or ``data.fraction`` is out of range.
+        ValueError: a folder is missing or empty, or there is no such part.
         ModuleNotFoundError: the package that carries or reads the images is missing.
     """
     images = WithIndex(_images(cfg, "train", transform, pretrain=True))
-    return take_fraction(ReadableImages(images, skip=_skips(cfg)), cfg.data.fraction)
+    return take_part(ReadableImages(images, skip=_skips(cfg)), cfg)
 
 
 def evaluation_datasets(
@@ -90,7 +92,7 @@ def evaluation_datasets(
     """Labelled training and validation images of a config, as (image, class).
 
     Args:
-        cfg: as for `pretrain_dataset`, with ``data.val_path``; ``data.fraction`` is not applied.
+        cfg: as for `pretrain_dataset`, with ``data.val_path``; no part is taken.
         train_transform: of a PIL training image.
         val_transform: of a PIL validation image.
 
@@ -109,7 +111,7 @@ def validation_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
     """The validation images alone; see `evaluation_datasets`."""
     images = _images(cfg, "val", transform)
     ours = getattr(images, "classes", None)
-    if not properties(cfg.data.dataset).downloaded and ours is not None:
+    if cfg.data.dataset not in (*DOWNLOADED, *TRANSFER) and ours is not None:
         theirs = _training_classes(cfg)
         if ours != theirs:
             raise ValueError(
@@ -146,42 +148,6 @@ def _difference(val: list[str], train: list[str]) -> str:
     return ", ".join(parts)
 
 
-def take_fraction(images: Any, fraction: float) -> Any:
-    """A share of a data set, stratified by its labels where it has any, always the same one.
-
-    Args:
-        images: a data set; its classes are read from ``targets`` or ``labels``.
-        fraction: in (0, 1); -1 takes all.
-
-    Returns:
-        The data set, or a subset of it: that of solo-learn. One whose unreadable images are
-        replaced stays one, and replaces from the subset.
-
-    Raises:
-        ValueError: ``fraction`` is neither, or too small for the classes.
-    """
-    if fraction == -1:
-        return images
-    if not 0 < fraction < 1:
-        raise ValueError(f"data.fraction={fraction}: expected a share in (0, 1), or -1 for all.")
-    from sklearn.model_selection import train_test_split
-
-    try:
-        indexes, _ = train_test_split(
-            range(len(images)),
-            train_size=fraction,
-            stratify=targets_of(images),
-            random_state=FRACTION_SEED,
-        )
-    except ValueError as error:
-        raise ValueError(
-            f"data.fraction={fraction}: cannot be drawn from {len(images)} images. {error}"
-        ) from error
-    if isinstance(images, ReadableImages):
-        return ReadableImages(Subset(images.images, indexes), skip=images.skip)
-    return Subset(images, indexes)
-
-
 def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool = False) -> Any:
     name, key = cfg.data.dataset, f"data.{split}_path"
     if name in SOURCES:
@@ -192,10 +158,15 @@ def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool
         )
     path = existing_path(cfg, key)
     try:
-        if properties(name).downloaded:
+        if name in ARRAYS:
+            return ArrayImages(transfer_arrays(name, path, split), transform)
+        if name in DOWNLOADED:
             return _downloaded(name, split, pretrain)(str(path), transform=transform)
-        if cfg.data.get("format") == "h5":
-            images: Any = H5Images(path, transform, _h5_selection(name))
+        if name in TRANSFER:
+            crop = cfg.data.get("crop_to_box", True)
+            images: Any = transfer_files(name, path, split, transform, crop)
+        elif cfg.data.get("format") == "h5":
+            images = H5Images(path, transform, _h5_selection(name))
         elif name == "tiny_imagenet":
             images = ImageFiles(tiny_imagenet(path, split), transform)
         elif pretrain and cfg.data.get("no_labels", False):
@@ -224,5 +195,4 @@ def _downloaded(name: str, split: str, pretrain: bool) -> Callable[..., Any]:
     if name == "stl10":
         splits = {"train": "train+unlabeled" if pretrain else "train", "val": "test"}
         return partial(STL10, split=splits[split], download=True)
-    cifar = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
-    return partial(cifar, train=split == "train", download=True)
+    return partial(DOWNLOADED[name], train=split == "train", download=True)

@@ -61,6 +61,18 @@ PROPERTIES: dict[str, Properties] = {
     "imagenet": replace(CUSTOM, num_classes=1000),
     "imagenet100": replace(CUSTOM, num_classes=100),
     "custom": CUSTOM,
+    # Size as mix-bt's transfer of a network that was trained on 64 px (evaluate_transfer.py:20-26).
+    "dtd": Properties(47, 64, fixed_size=False, downloaded=True),
+    "aircraft": Properties(100, 64, fixed_size=False, downloaded=True),
+    "flowers102": Properties(102, 64, fixed_size=False, downloaded=True),
+    "gtsrb": Properties(43, 64, fixed_size=False, flip=False, downloaded=True),
+    "cub200": Properties(200, 64, fixed_size=False),
+    "mnist": Properties(
+        10, 32, (0.1307,) * 3, (0.3081,) * 3, fixed_size=False, flip=False, downloaded=True
+    ),
+    "fashion_mnist": Properties(
+        10, 32, (0.2860,) * 3, (0.3530,) * 3, fixed_size=False, downloaded=True
+    ),
     **{
         name: Properties(source.num_classes, source.size, source.mean, source.std, flip=source.flip)
         for name, source in SOURCES.items()

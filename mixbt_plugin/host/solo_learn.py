@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mixbt_plugin.host.detect import CHECKOUT_HINT, HostError
 from mixbt_plugin.host.embedded.backbones import build_backbone as _build_backbone
+from mixbt_plugin.host.embedded.knn import WeightedKNNClassifier
 from mixbt_plugin.host.embedded.linear import classification_step
 
 try:
@@ -29,7 +30,6 @@ try:
     from solo.methods import METHODS
     from solo.methods.base import BaseMethod
     from solo.methods.linear import LinearModel
-    from solo.utils.knn import WeightedKNNClassifier
 except ImportError as error:
     raise HostError(
         f"solo-learn was found but does not import ({error}). It needs "

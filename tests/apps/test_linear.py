@@ -12,30 +12,15 @@ import torch
 from omegaconf import OmegaConf
 from timm.loss.cross_entropy import LabelSmoothingCrossEntropy
 
-from mixbt_plugin.apps.command import config_root
 from mixbt_plugin.apps.linear import _loss_and_mixup, linear
-from mixbt_plugin.host import METHODS
-from mixbt_plugin.registry import register
 from tests.apps.composing import composed
-from tests.configs import method_config
+from tests.apps.untrained import checkpoint_of
 from tests.images import image_folder
 
-register()
 SMALL = (
     *("max_epochs=2", "+limit_train_batches=2", "+limit_val_batches=2", "optimizer.batch_size=64"),
     *("data.num_workers=0", "checkpoint.dir=models", "+enable_progress_bar=false"),
 )
-
-
-def checkpoint_of(folder: Path, backbone: dict[str, Any], dataset: str = "custom") -> Path:
-    """A method as it is before training, saved as pre-training does."""
-    torch.manual_seed(1)
-    cfg = method_config("mixbt", backbone=backbone, data__dataset=dataset)
-    folder.mkdir(exist_ok=True)
-    path = folder / "untrained-ep4.ckpt"
-    torch.save({"state_dict": METHODS["mixbt"](cfg).state_dict(), "epoch": 4}, path)
-    (folder / "args.json").write_text(json.dumps(OmegaConf.to_container(cfg)))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +86,15 @@ def test_mixup_cutmix_and_label_smoothing_train(checkpoint: Path) -> None:
     plain = evaluate(checkpoint, "optimizer.lr=0")
     assert logged(smoothed, "val_loss") == logged(plain, "val_loss")
     assert logged(smoothed, "train_loss_epoch") != logged(plain, "train_loss_epoch")
+
+
+def test_the_classifiers_rate_is_scaled_with_the_batch(checkpoint: Path) -> None:
+    words = ("optimizer.lr=0.08", "optimizer.classifier_lr=0.4", "max_epochs=1")
+    folder = evaluate(checkpoint, *words, config="finetuning/mnist5k.yaml")
+    optimizer = json.loads((folder / "args.json").read_text())["optimizer"]
+    assert (optimizer["lr"], optimizer["classifier_lr"]) == pytest.approx((0.02, 0.1))
+    rates = torch.load(next(folder.glob("*.ckpt")), weights_only=True)["lr_schedulers"][0]
+    assert rates["base_lrs"] == pytest.approx([0.02, 0.1])
 
 
 def loss_config(**changes: Any) -> Any:
@@ -174,23 +168,3 @@ def test_the_backbone_is_that_of_pretraining(tmp_path: Path) -> None:
     (folder / "args.json").unlink()
     with pytest.raises(ValueError, match="backbone.name is missing: no args.json beside"):
         evaluate(path)
-
-
-EVALUATIONS = [
-    path
-    for folder in ("linear", "finetune", "transfer", "knn")
-    for path in sorted((config_root() / folder).rglob("*.yaml"))
-    if path.stem != "base"
-]
-
-
-@pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_configs_say_what_they_are(path: Path) -> None:
-    """What is reproduced, and the number that its source reports, or that none is known."""
-    comment = []
-    for line in path.read_text().splitlines():
-        if not line.startswith("# "):
-            break
-        comment.append(line.removeprefix("# "))
-    said = " ".join(comment)
-    assert "report" in said or "No number is known" in said

@@ -93,6 +93,8 @@ class WeightedKNNClassifier(Metric):
             similarity = 1 / (torch.cdist(test, train) + self.epsilon)
         weights, neighbours = similarity.topk(min(self.k, len(train)))
         if self.distance_fx == "cosine":
-            weights = (weights / self.T).exp()
+            # Relative to the nearest: exp(1 / 0.01) is more than float32 holds, and votes that are
+            # all infinite elect the first class, as they do in solo-learn.
+            weights = ((weights - weights[:, :1]) / self.T).exp()
         votes = torch.zeros(len(test), num_classes, device=test.device)
         return votes.scatter_add_(1, targets[neighbours], weights)

@@ -1,0 +1,64 @@
+"""Every shipped config of evaluation and comparison composes, parses and says what it is."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from mixbt_plugin.apps.command import config_root, shipped_configs
+from mixbt_plugin.apps.schema import LinearEvaluation as LinearSchema
+from mixbt_plugin.apps.schema import Pretraining, check_linear
+from mixbt_plugin.apps.training import prepare
+from mixbt_plugin.data import linear_transforms
+from mixbt_plugin.host import build_backbone, parse_linear_cfg
+from mixbt_plugin.methods import LinearEvaluation
+from tests.recipes.shipped import FIELDS, composed, header
+
+
+def configs(*groups: str) -> list[str]:
+    root = config_root()
+    found = [path for group in groups for path in shipped_configs(group)]
+    return [str(path.relative_to(root).with_suffix("")) for path in found]
+
+
+TRAINED = configs("linear", "finetuning", "transfer")
+
+
+@pytest.mark.parametrize("config", TRAINED)
+def test_config_composes_parses_and_builds(config: str) -> None:
+    cfg = composed(config)
+    cfg.pretrained_feature_extractor = "a.ckpt"
+    cfg.backbone.name = "narrow_resnet10"
+    for key in ("train_path", "val_path"):
+        Path(cfg.data[key], "class0").mkdir(parents=True, exist_ok=True)
+    prepare(cfg, check_linear)
+    cfg = parse_linear_cfg(cfg)
+    model = LinearEvaluation(build_backbone(cfg, None)[0], cfg)
+    assert model.backbone_batch_norm == (
+        "train" if cfg.finetune or "train_mode" in config else "eval"
+    )
+    linear_transforms(cfg, {})
+
+
+@pytest.mark.parametrize("config", [*TRAINED, *configs("knn")])
+def test_config_says_what_it_reproduces(config: str) -> None:
+    fields = header(config)
+    assert set(FIELDS) <= set(fields) <= {*FIELDS, "Deviates"}
+    assert all(fields.values())
+    assert fields["Run here"].split(",")[0] in ("yes", "no")
+
+
+@pytest.mark.parametrize("config", configs("compare"))
+def test_a_comparison_names_shipped_configs(config: str) -> None:
+    cfg = composed(config)
+    for method in cfg.methods:
+        assert (config_root() / cfg.config_path / f"{method}.yaml").is_file()
+
+
+def test_no_folder_has_the_name_of_a_key() -> None:
+    """Hydra would take ``finetune=true`` for the choice of a file in it."""
+    folders = {path.name for path in config_root().iterdir()}
+    keys = {field.name for declared in (Pretraining, LinearSchema) for field in fields(declared)}
+    assert not folders & keys
