@@ -207,10 +207,12 @@ class _Scratch(threading.local):
         self._kept: dict[torch.dtype, Tensor] = {}
 
     def memory(self, size: int, like: Tensor) -> Tensor:
-        if like.device.type != "cpu":
+        if like.device.type != "cpu" or torch.compiler.is_compiling():
             return like.new_empty(size)
         if like.dtype not in self._kept or len(self._kept[like.dtype]) < size:
-            self._kept[like.dtype] = torch.empty(size, dtype=like.dtype)
+            # Made in inference mode it could not be written to outside of it.
+            with torch.inference_mode(False):
+                self._kept[like.dtype] = torch.empty(size, dtype=like.dtype)
         return self._kept[like.dtype][:size]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from mixbt_plugin.functional import columns
 from mixbt_plugin.losses import (
     barlow_twins_loss,
     mixed_barlow_twins_loss,
@@ -39,6 +40,19 @@ def test_gram_equals_dense(name: str, n: int, d: int) -> None:
     dense, dense_gradient = value_and_gradient(loss, views, impl="dense")
     torch.testing.assert_close(gram, dense, rtol=1e-12, atol=0)
     torch.testing.assert_close(gram_gradient, dense_gradient, rtol=1e-9, atol=1e-12)
+
+
+@every_loss
+def test_a_first_call_in_inference_mode_leaves_training_possible(name: str) -> None:
+    count, loss = LOSSES[name]
+    views = random_views(count, 6, 11)
+    expected, expected_gradient = value_and_gradient(loss, views)
+    columns._scratch.__init__()  # type: ignore[misc]
+    with torch.inference_mode():
+        assert torch.equal(loss(views).loss, expected)
+    value, gradient = value_and_gradient(loss, views)
+    assert torch.equal(value, expected)
+    assert torch.equal(gradient, expected_gradient)
 
 
 @every_loss
