@@ -68,6 +68,16 @@ class Checkpointer(Callback):
             trainer.strategy.remove_checkpoint(self.last)
         self.last = path
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Makes plain lists of those of a config, such as Adam's ``betas``, which load as data."""
+        for optimizer in checkpoint.get("optimizer_states", []):
+            for group in optimizer["param_groups"]:
+                for key, value in group.items():
+                    if OmegaConf.is_config(value):
+                        group[key] = OmegaConf.to_container(value)
+
     @staticmethod
     def _folder(trainer: Trainer) -> Path:
         # Asked for on every process: Lightning sends it from the first to the others.

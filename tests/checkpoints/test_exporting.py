@@ -11,6 +11,7 @@ import timm
 import torch
 import torchvision
 from omegaconf import OmegaConf
+from packaging.version import Version
 from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from torch import nn
@@ -23,6 +24,9 @@ from mixbt_plugin.registry import register
 from tests.checkpoints import official
 
 register()
+reads_folders = pytest.mark.skipif(
+    Version(timm.__version__) < Version("1.0.16"), reason="timm reads folders from 1.0.16 on"
+)
 IMAGES = ImageFormat((64, 48), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 BATCH = torch.randn(3, 3, 64, 48, generator=torch.Generator().manual_seed(7))
 
@@ -51,16 +55,21 @@ def test_timm(name: str) -> None:
     assert_same_features(
         backbone, timm.create_model(name, checkpoint_path=str(file), num_classes=0)
     )
-    # The folder is as on timm's hub; it tells what images are to be like.
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+
+
+@reads_folders
+def test_timm_reads_the_folder_as_one_of_its_hub() -> None:
+    backbone = trained("resnet18")
+    exported(backbone, "resnet18", "timm")
     model = timm.create_model("local-dir:out", pretrained=True)
     assert_same_features(backbone, model)
     data = resolve_model_data_config(model)
     found = [tuple(data[key]) for key in ("input_size", "mean", "std")]
     assert found == [(3, *IMAGES.size), IMAGES.mean, IMAGES.std]
-    assert sorted(path.name for path in Path("out").iterdir()) == [
-        "config.json",
-        "model.safetensors",
-    ]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
@@ -96,7 +105,12 @@ def test_a_vision_transformer_of_another_image_size() -> None:
     config = json.loads(Path("out/config.json").read_text())
     assert config["architecture"] == "vit_tiny_patch16_224"
     assert config["model_args"] == kwargs
-    theirs = timm.create_model("local-dir:out", pretrained=True)
+    theirs = timm.create_model(
+        config["architecture"],
+        checkpoint_path="out/model.safetensors",
+        num_classes=0,
+        **config["model_args"],
+    )
     assert_same_features(backbone, theirs, BATCH[..., :32, :32])
 
 
