@@ -64,6 +64,10 @@ def pretended_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # What it does on an accelerator needs CUDA events: the losses' tests look at it by itself.
     monkeypatch.setattr(check_finite, "enabled", False)
     with FakeTensorMode():
+        try:
+            torch.nn.Linear(1, 1, device="cuda:0")
+        except RuntimeError:
+            pytest.skip("this PyTorch asks for a CUDA driver even for fake tensors")
         yield
 
 
