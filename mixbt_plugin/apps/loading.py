@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mixbt_plugin.data import count_replaced, name_the_damaged_file
+from mixbt_plugin.data import BatchKey, BatchViews, count_replaced, name_the_damaged_file
+from mixbt_plugin.views import BatchAugmentation
 
 EpochAndIndex = tuple[int, int]
 
@@ -86,6 +88,55 @@ class SeededDataset(Dataset[Any]):
         return len(self.dataset)
 
 
+class EpochBatchSampler(Sampler[BatchKey]):
+    """The images of an `EpochSampler` in batches, an incomplete last one dropped.
+
+    Args:
+        images: their order.
+        batch_size: number of images of a batch.
+    """
+
+    def __init__(self, images: EpochSampler, batch_size: int) -> None:
+        self.images = images
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        """The batches, in order."""
+        order = iter(self.images)
+        for batch in range(len(self)):
+            pairs = list(islice(order, self.batch_size))
+            yield BatchKey(pairs[0][0], batch, [index for _, index in pairs])
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch_size
+
+
+class ViewsOnDevice:
+    """Batches of which the views are computed on an accelerator, as its process asks for them.
+
+    Args:
+        drawn: gives `DrawnBatch`.
+        augmentation: computes the views.
+        device: where.
+    """
+
+    def __init__(
+        self, drawn: DataLoader[Any], augmentation: BatchAugmentation, device: torch.device
+    ) -> None:
+        self.drawn = drawn
+        self.dataset = drawn.dataset
+        self.augmentation = augmentation
+        self.device = device
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        """Batches (indexes, views, classes)."""
+        for batch in self.drawn:
+            yield batch.computed(self.augmentation, self.device)
+
+    def __len__(self) -> int:
+        return len(self.drawn)
+
+
 class SeedEachEpoch(Callback):
     """Seeds what the network itself may draw, such as dropped paths, at each epoch's start.
 
@@ -126,8 +177,12 @@ class LogReplacedImages(Callback):
 
 
 def train_loader(
-    dataset: Any, cfg: DictConfig, trainer: Trainer, first_epoch: int = 0
-) -> DataLoader[Any]:
+    dataset: Any,
+    cfg: DictConfig,
+    trainer: Trainer,
+    first_epoch: int = 0,
+    augmentation: BatchAugmentation | None = None,
+) -> DataLoader[Any] | ViewsOnDevice:
     """Shuffled batches of ``optimizer.batch_size``, an incomplete last one dropped.
 
     Args:
@@ -135,6 +190,8 @@ def train_loader(
         cfg: parsed; with ``seed``, ``optimizer.batch_size`` and ``data.num_workers``.
         trainer: tells the epoch, the rank and the number of processes.
         first_epoch: where a resumed run goes on.
+        augmentation: makes the views of each batch, on the trainer's accelerator where there is
+            one, else in the loader's processes; None where the data set makes them itself.
 
     Raises:
         ValueError: not one batch can be filled.
@@ -154,7 +211,24 @@ def train_loader(
             f"optimizer.batch_size={cfg.optimizer.batch_size}{processes}: the training set has "
             f"only {len(dataset)} images, and incomplete batches are dropped."
         )
-    return _loader(SeededDataset(dataset, cfg.seed), cfg, sampler=sampler, drop_last=True)
+    if augmentation is None:
+        return _loader(SeededDataset(dataset, cfg.seed), cfg, sampler=sampler, drop_last=True)
+    device = trainer.strategy.root_device
+    there = on_accelerator(device)
+    batches = BatchViews(dataset, augmentation, cfg.seed, trainer.global_rank, compute=not there)
+    loader = _loader(
+        batches,
+        cfg,
+        sampler=EpochBatchSampler(sampler, cfg.optimizer.batch_size),
+        batch_size=None,
+        collate_fn=_as_it_is,
+    )
+    return ViewsOnDevice(loader, augmentation, device) if there else loader
+
+
+def on_accelerator(device: torch.device) -> bool:
+    """Whether views are computed on a device, rather than in the loader's processes."""
+    return device.type != "cpu"
 
 
 def val_loader(dataset: Any, cfg: DictConfig) -> DataLoader[Any]:
@@ -193,11 +267,15 @@ def fit(trainer: Trainer, model: Any, train: Any, validation: Any, resumed: Path
         raise
 
 
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
 def _loader(dataset: Any, cfg: DictConfig, **kwargs: Any) -> DataLoader[Any]:
     workers = cfg.data.get("num_workers", 4)
+    kwargs.setdefault("batch_size", cfg.optimizer.batch_size)
     return DataLoader(
         dataset,
-        batch_size=cfg.optimizer.batch_size,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),

@@ -14,6 +14,8 @@ from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import (
+    as_tensor,
+    batch_augmentation,
     dali_pretraining,
     evaluation_transforms,
     pretrain_dataset,
@@ -44,8 +46,10 @@ def pretrain(cfg: DictConfig) -> Path:
     seed_everything(cfg.seed, workers=True)
     model = training.set_up(METHODS[cfg.method](cfg), cfg)
 
-    from_dali = cfg.data.format == "dali"
-    images = None if from_dali else pretrain_dataset(cfg, pretrain_transform(cfg))
+    from_dali, in_batches = cfg.data.format == "dali", cfg.data.get("augment") == "batch"
+    augmentation = batch_augmentation(cfg) if in_batches else None
+    transform = as_tensor if in_batches else pretrain_transform(cfg)
+    images = None if from_dali else pretrain_dataset(cfg, transform)
     validation = _validation(cfg)
     resumed = checkpoint_to_resume(cfg, cfg.method)
     results = Results(cfg, "online", {"linear classifier": "val_", _knn_name(cfg): "val_knn_"})
@@ -53,7 +57,7 @@ def pretrain(cfg: DictConfig) -> Path:
     if from_dali:
         train: Any = dali_pretraining(cfg, trainer.world_size)
     else:
-        train = loading.train_loader(images, cfg, trainer, first_epoch(resumed))
+        train = loading.train_loader(images, cfg, trainer, first_epoch(resumed), augmentation)
     training.announce(cfg, model, trainer.log_dir)
     loading.fit(trainer, model, train, validation, resumed)
     results.print()

@@ -124,6 +124,8 @@ class Data:
     no_labels: bool = setting(ABSENT)
     unreadable: str = setting(ABSENT, choices=("stop", "skip"))
     color: bool = setting(ABSENT)
+    augment: str = setting(ABSENT, choices=("image", "batch"))
+    in_memory: bool = setting(ABSENT)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Data sets and evaluation pipelines beside those of the host."""
 
+from mixbt_plugin.data.batches import BatchKey, BatchViews, DrawnBatch, as_tensor
 from mixbt_plugin.data.checks import check_data
 from mixbt_plugin.data.dali import (
     check_dali,
@@ -18,6 +19,7 @@ from mixbt_plugin.data.reading import UnreadableImageError, count_replaced
 from mixbt_plugin.data.sources import SOURCES, ImageSource
 from mixbt_plugin.data.subsets import take_fraction, take_part
 from mixbt_plugin.data.transforms import (
+    batch_augmentation,
     evaluation_transforms,
     image_size,
     pretrain_transform,
@@ -26,8 +28,13 @@ from mixbt_plugin.data.transforms import (
 __all__ = [
     "PROPERTIES",
     "SOURCES",
+    "BatchKey",
+    "BatchViews",
+    "DrawnBatch",
     "ImageSource",
     "UnreadableImageError",
+    "as_tensor",
+    "batch_augmentation",
     "check_dali",
     "check_data",
     "count_replaced",

@@ -32,6 +32,8 @@ def check_data(cfg: DictConfig) -> None:
             f"data.format={form!r} with data.dataset={name!r}: it is for "
             f"{', '.join(FORMATS[form])}; expected 'image_folder'."
         )
+    if data.get("augment") == "batch" and form == "dali":
+        raise ValueError("data.augment='batch' with data.format='dali': DALI has its own views.")
     if data.get("no_labels") and name != "custom":
         raise ValueError(f"data.no_labels=True with data.dataset={name!r}: it is for 'custom'.")
     if name in SOURCES:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
-from PIL import Image
 from torch.utils.data import Dataset
 from torchvision.datasets import CIFAR10, CIFAR100, STL10
 
@@ -22,34 +21,16 @@ from mixbt_plugin.data.files import (
     tiny_imagenet_folder,
 )
 from mixbt_plugin.data.h5 import H5Images, h5_classes
+from mixbt_plugin.data.memory import ArrayImages, array_of, decode
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.data.reading import ReadableImages, look_at_a_few, targets_of
-from mixbt_plugin.data.sources import SOURCES, LabelledImages
+from mixbt_plugin.data.sources import SOURCES
 from mixbt_plugin.data.subsets import take_part
 from mixbt_plugin.data.transfer import ARRAYS, TRANSFER, transfer_arrays, transfer_files
 from mixbt_plugin.host import imagenet100_classes
 
 Transform = Callable[[Any], Any]
 DOWNLOADED: dict[str, Any] = {"cifar10": CIFAR10, "cifar100": CIFAR100, "stl10": STL10}
-
-
-class ArrayImages(Dataset[Any]):
-    """Images held in memory, as (image, class).
-
-    Args:
-        data: images and classes.
-        transform: of a PIL image.
-    """
-
-    def __init__(self, data: LabelledImages, transform: Transform) -> None:
-        self.images, self.targets = data
-        self.transform = transform
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.transform(Image.fromarray(self.images[index])), int(self.targets[index])
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 class WithIndex(Dataset[Any]):
@@ -73,6 +54,8 @@ def pretrain_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
     Args:
         cfg: with ``data.dataset``, its paths, the keys of `take_part`; for ``custom``
             ``data.no_labels``, for ``photo_patches`` ``data.color`` (both false by default).
+            ``data.in_memory`` (true for Tiny-ImageNet, else false) reads image files once, into
+            one array; CIFAR, STL-10 and the sources always are one.
         transform: from a PIL image to views.
 
     Returns:
@@ -82,8 +65,25 @@ def pretrain_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
         ValueError: a folder is missing or empty, or there is no such part.
         ModuleNotFoundError: the package that carries or reads the images is missing.
     """
-    images = WithIndex(_images(cfg, "train", transform, pretrain=True))
+    files = _images(cfg, "train", transform, pretrain=True)
+    images = WithIndex(_kept(files, transform, cfg) if _in_memory(cfg, files) else files)
+    images.targets = targets_of(files)
     return take_part(ReadableImages(images, skip=_skips(cfg)), cfg)
+
+
+def _in_memory(cfg: DictConfig, images: Any) -> bool:
+    given = cfg.data.get("in_memory")
+    wanted: bool = cfg.data.dataset == "tiny_imagenet" if given is None else given
+    return wanted and not isinstance(images, ArrayImages)
+
+
+def _kept(files: Any, transform: Transform, cfg: DictConfig) -> ArrayImages:
+    files.transform = _as_it_is
+    return ArrayImages(decode(ReadableImages(files, skip=_skips(cfg)), "data.in_memory"), transform)
+
+
+def _as_it_is(image: Any) -> Any:
+    return image
 
 
 def evaluation_datasets(
@@ -161,7 +161,7 @@ def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool
         if name in ARRAYS:
             return ArrayImages(transfer_arrays(name, path, split), transform)
         if name in DOWNLOADED:
-            return _downloaded(name, split, pretrain)(str(path), transform=transform)
+            return ArrayImages(array_of(_downloaded(name, split, pretrain)(str(path))), transform)
         if name in TRANSFER:
             crop = cfg.data.get("crop_to_box", True)
             images: Any = transfer_files(name, path, split, transform, crop)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torchvision import transforms
 
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation, build_transform_pipeline
+from mixbt_plugin.views import BatchAugmentation, ViewSettings
 
 Size = int | Sequence[int]
 
@@ -51,6 +52,30 @@ def _crop_after_color(pipeline: Any) -> None:
     last = (transforms.RandomHorizontalFlip, transforms.ToTensor)
     place = next(n for n, step in enumerate(others) if isinstance(step, last))
     pipeline.transforms = [*others[:place], crop, *others[place:]]
+
+
+def batch_augmentation(cfg: DictConfig) -> BatchAugmentation:
+    """The same views, computed for whole batches on tensors (``data.augment: batch``).
+
+    Raises:
+        ValueError: a crop is not solo-learn's, bicubic and before the colours.
+    """
+    known = properties(cfg.data.dataset)
+    entries: Any = OmegaConf.to_container(cfg.augmentations, resolve=True)
+    for place, entry in enumerate(entries):
+        for key, expected in (("interpolation", "bicubic"), ("after_color", False)):
+            found = entry["rrc"].get(key)
+            if found not in (None, expected):
+                raise ValueError(
+                    f"augmentations[{place}].rrc.{key}={found!r} with data.augment='batch': "
+                    f"expected {expected!r}; data.augment='image' takes both."
+                )
+    return BatchAugmentation(
+        [
+            ViewSettings.read(entry, entry.get("mean") or known.mean, entry.get("std") or known.std)
+            for entry in entries
+        ]
+    )
 
 
 def evaluation_transforms(

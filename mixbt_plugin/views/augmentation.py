@@ -33,7 +33,7 @@ class BatchAugmentation:
         self.pipelines = tuple(pipelines)
 
     def draw(
-        self, sizes: Sequence[tuple[int, int]], generator: np.random.Generator
+        self, sizes: Sequence[Sequence[int]], generator: np.random.Generator
     ) -> list[ViewParameters]:
         """Draws the views of a batch.
 

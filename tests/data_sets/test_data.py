@@ -20,7 +20,7 @@ from mixbt_plugin.data import (
     pretrain_transform,
     take_fraction,
 )
-from mixbt_plugin.data.datasets import ArrayImages
+from mixbt_plugin.data.memory import ArrayImages
 from mixbt_plugin.data.sources import LabelledImages
 from tests.apps.composing import composed
 

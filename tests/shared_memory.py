@@ -1,0 +1,28 @@
+"""How much of an array a process holds alone; imports little, for processes that are spawned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def private_share(images: Any) -> float:
+    """Share of the mapping around ``images.images`` that no other process has too."""
+    address, sizes = images.images.data_ptr(), {"Rss": 0, "Private_Clean": 0, "Private_Dirty": 0}
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name = line.split(":")[0]
+        if name in sizes:
+            sizes[name] += inside * int(line.split()[1])
+        elif "-" in line.split()[0]:
+            first, last = (int(end, 16) for end in line.split()[0].split("-"))
+            inside = first <= address < last
+    return (sizes["Private_Clean"] + sizes["Private_Dirty"]) / sizes["Rss"]
+
+
+def report(images: Any, queue: Any, done: Any) -> None:
+    """Reads every image, tells the share, and stays until the others have read it."""
+    for n in range(len(images)):
+        images[n]
+    queue.put(private_share(images))
+    done.wait(60)
