@@ -113,7 +113,7 @@ def load_mnist5k(split: Split, color: bool = False) -> LabelledImages:
 def load_photo_patches(split: Split, color: bool = False) -> LabelledImages:
     """Patches at random places, the same at each call: 300 a photograph, 80 for testing."""
     images, targets = [], []
-    for label, photo in enumerate(_photographs(color)):
+    for label, photo in enumerate(photographs(color)):
         border = round(TRAIN_SHARE * photo.shape[1])
         part = photo[:, :border] if split == "train" else photo[:, border:]
         count = TRAIN_PATCHES if split == "train" else TEST_PATCHES
@@ -127,7 +127,8 @@ def load_photo_patches(split: Split, color: bool = False) -> LabelledImages:
     return _classes_in_turn(np.stack(images), np.array(targets, dtype=np.int64))
 
 
-def _photographs(color: bool) -> list[NDArray[np.uint8]]:
+def photographs(color: bool) -> list[NDArray[np.uint8]]:
+    """The whole photographs, (H, W, 3), in colour or grey."""
     import skimage.data
     from PIL import Image
     from sklearn.datasets import load_sample_image

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 
 from mixbt_plugin.apps import loading
 from mixbt_plugin.apps.pretrain import pretrain
-from mixbt_plugin.checkpoints import read_checkpoint
+from mixbt_plugin.apps.weights import read_checkpoint
 from mixbt_plugin.data import as_tensor, batch_augmentation, pretrain_dataset
 from tests.apps.composing import composed
 
@@ -63,7 +63,7 @@ def test_both_ways_have_the_same_batches_of_images(augment: str) -> None:
     images = pretrain_dataset(cfg, as_tensor)
     augmentation = batch_augmentation(cfg) if augment == "batch" else None
     loader = loading.train_loader(images, cfg, trainer, augmentation=augmentation)
-    indexes, views, targets = next(iter(loader))
+    indexes, _, targets = next(iter(loader))
     order = list(loading.EpochSampler(len(images), cfg.seed, lambda: 0))[: len(indexes)]  # type: ignore[arg-type]
     assert indexes.tolist() == [index for _, index in order]
     assert targets.tolist() == [images[index][2] for index in indexes.tolist()]
