@@ -58,7 +58,7 @@ def test_views_on_the_device_train_the_same_simulated_on_the_cpu(
 @pytest.mark.parametrize("augment", ["image", "batch"])
 def test_both_ways_have_the_same_batches_of_images(augment: str) -> None:
     cfg = composed("pretrain/mnist5k/mixbt.yaml", f"data.augment={augment}")
-    cfg.data.num_workers, cfg.data.no_labels = 0, False
+    cfg.data.num_workers = 0
     trainer: Any = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     images = pretrain_dataset(cfg, as_tensor)
     augmentation = batch_augmentation(cfg) if augment == "batch" else None
