@@ -172,11 +172,12 @@ def on_one_core(size: int, views: int, images: int) -> dict[str, Callable[[], ob
 def loaders(size: int, views: int, args: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """An epoch of solo-learn's loader, and one of ours."""
     cfg = config(size, views)
-    count = args.images * args.batch
+    batch = args.batch if size < 224 else args.batch // 4
+    count = args.images * batch
     common: dict[str, Any] = {"num_workers": args.workers, "persistent_workers": args.workers > 0}
     theirs: DataLoader[Any] = DataLoader(
         data_set(size, count, pretrain_transform(cfg)),
-        batch_size=args.batch,
+        batch_size=batch,
         shuffle=True,
         drop_last=True,
         **common,
@@ -185,7 +186,7 @@ def loaders(size: int, views: int, args: argparse.Namespace) -> dict[str, Callab
     order = EpochSampler(count, 0, lambda: 0)
     ours: DataLoader[Any] = DataLoader(
         batches,
-        sampler=EpochBatchSampler(order, args.batch),
+        sampler=EpochBatchSampler(order, batch),
         batch_size=None,
         collate_fn=as_it_is,
         **common,
@@ -227,7 +228,7 @@ def measure_loaders(args: argparse.Namespace) -> None:
     for size in args.sizes:
         for views in args.views:
             times = interleave(loaders(size, views, args), rounds=args.rounds)
-            made = args.images * args.batch * views
+            made = args.images * (args.batch if size < 224 else args.batch // 4) * views
             rates = {name: made / median(seconds) for name, seconds in times.items()}
             for name, rate in rates.items():
                 curves.setdefault((size, name), []).append(rate)
@@ -246,7 +247,7 @@ def draw(curves: dict[tuple[int, str], list[float]], args: argparse.Namespace) -
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(6, 4))
+    figure, axes = pyplot.subplots(figsize=(7, 4))
     colors = dict(zip(args.sizes, ("C0", "C1", "C2", "C3")))
     for (size, name), rates in curves.items():
         style = "o-" if name == "batch" else "s--"
@@ -254,7 +255,7 @@ def draw(curves: dict[tuple[int, str], list[float]], args: argparse.Namespace) -
     axes.set(xlabel="views of an image", ylabel="views a second", yscale="log", xticks=args.views)
     axes.set_title(f"Loader with {args.workers} processes", fontsize=10)
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=7, ncols=2)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     figure.savefig(args.plot, dpi=120)
 
