@@ -73,3 +73,11 @@ def test_both_ways_have_the_same_batches_of_images(augment: str) -> None:
 def test_refused() -> None:
     with pytest.raises(ValueError, match=r"data.augment='gpu'.*image.*batch"):
         train("data.augment=gpu")
+
+
+@pytest.mark.parametrize("key,value", [("interpolation", "bilinear"), ("after_color", True)])
+def test_other_crops_than_solo_learns_are_refused(key: str, value: Any) -> None:
+    cfg = composed("pretrain/mnist5k/mixbt.yaml")
+    cfg.augmentations[1].rrc = {**cfg.augmentations[1].rrc, key: value}
+    with pytest.raises(ValueError, match=rf"augmentations\[1\].rrc.{key}={value!r}"):
+        batch_augmentation(cfg)
