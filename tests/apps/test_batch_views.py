@@ -78,6 +78,6 @@ def test_refused() -> None:
 @pytest.mark.parametrize("key,value", [("interpolation", "bilinear"), ("after_color", True)])
 def test_other_crops_than_solo_learns_are_refused(key: str, value: Any) -> None:
     cfg = composed("pretrain/mnist5k/mixbt.yaml")
-    cfg.augmentations[1].rrc = {**cfg.augmentations[1].rrc, key: value}
-    with pytest.raises(ValueError, match=rf"augmentations\[1\].rrc.{key}={value!r}"):
+    cfg.augmentations[0].rrc = {**cfg.augmentations[0].rrc, key: value}
+    with pytest.raises(ValueError, match=rf"augmentations\[0\].rrc.{key}={value!r}"):
         batch_augmentation(cfg)
