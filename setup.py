@@ -69,7 +69,7 @@ setup(
         ],
     },
     entry_points={
-        "console_scripts": [f"mixbt-{app} = mixbt_plugin.apps.{app}:main" for app in APPS]
+        "console_scripts": [f"mixbt-{app} = mixbt_plugin.apps.commands:{app}" for app in APPS]
     },
     classifiers=[
         "License :: OSI Approved :: MIT License",

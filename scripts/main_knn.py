@@ -1,6 +1,6 @@
 """``mixbt-knn`` as a script, where solo-learn has its ``main_knn.py``."""
 
-from mixbt_plugin.apps.knn import main
+from mixbt_plugin.apps.commands import knn
 
 if __name__ == "__main__":
-    main()
+    knn()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,17 @@ def config_root() -> Path:
 
 
 def run_command(
-    task: Callable[[DictConfig], Any],
-    group: str,
+    name: str,
     default_config: str | None = None,
     more_groups: tuple[str, ...] = (),
 ) -> None:
-    """Runs a task as a Hydra application.
+    """Runs ``mixbt_plugin.apps.<name>.task`` as a Hydra application.
 
     ``--config-path`` is a folder here, or one of the shipped ones, such as ``pretrain/cifar``.
     Without it and with ``--config-name`` alone, the shipped folder of the command is searched.
 
     Args:
-        task: takes the composed config.
-        group: the command's folder of shipped configs.
+        name: of the module, and of the command's folder of shipped configs.
         default_config: name of the config that is taken where none is given.
         more_groups: further folders of configs of this command.
     """
@@ -44,16 +42,24 @@ def run_command(
     for position, word in enumerate(argv):
         flag, equals, value = word.partition("=")
         if flag in PATH_FLAGS and equals:
-            argv[position] = f"{flag}={find_folder(value, group)}"
+            argv[position] = f"{flag}={find_folder(value, name)}"
         elif flag in PATH_FLAGS and position + 1 < len(argv):
-            argv[position + 1] = str(find_folder(argv[position + 1], group))
+            argv[position + 1] = str(find_folder(argv[position + 1], name))
     flags = {word.partition("=")[0] for word in argv[1:]}
     if default_config is None and flags.isdisjoint({*NAME_FLAGS, *NO_CONFIG_FLAGS}):
-        known = [line for each in (group, *more_groups) for line in _shipped(each)]
+        known = [line for each in (name, *more_groups) for line in _shipped(each)]
         shipped = "\n".join(f"  {line}" for line in known)
         sys.exit(f"Which config? For instance one of\n{shipped}")
+
+    module = f"mixbt_plugin.apps.{name}"
+
+    def task(cfg: DictConfig) -> Any:
+        return import_module(module).task(cfg)
+
+    # What Hydra calls the application.
+    task.__module__ = module
     hydra.main(
-        version_base="1.2", config_path=str(config_root() / group), config_name=default_config
+        version_base="1.2", config_path=str(config_root() / name), config_name=default_config
     )(task)()
 
 

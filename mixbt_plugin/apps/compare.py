@@ -15,7 +15,7 @@ from lightning.pytorch import seed_everything
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.apps import commands
 from mixbt_plugin.apps.features import Features, extract_features
 from mixbt_plugin.apps.knn import knn_accuracy
 from mixbt_plugin.apps.weights import load_method
@@ -220,10 +220,5 @@ def task(cfg: DictConfig) -> None:
     print(f"\n{table}\n\nTable, picture and runs are in {output.resolve()}")
 
 
-def main() -> None:
-    """The command."""
-    run_command(task, "compare")
-
-
 if __name__ == "__main__":
-    main()
+    commands.compare()

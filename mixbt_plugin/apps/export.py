@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.apps import commands
 from mixbt_plugin.apps.weights import load_pretrained
 from mixbt_plugin.checkpoints import ImageFormat, export_backbone
 from mixbt_plugin.data import image_size, properties
@@ -50,10 +50,5 @@ def task(cfg: DictConfig) -> None:
     print(f"exported  {file}: {cfg.format} loads it, and its features are equal")
 
 
-def main() -> None:
-    """The command."""
-    run_command(task, "export", default_config="default")
-
-
 if __name__ == "__main__":
-    main()
+    commands.export()

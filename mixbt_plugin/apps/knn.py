@@ -11,8 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from mixbt_plugin.apps import training
-from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.apps import commands, training
 from mixbt_plugin.apps.features import Features, extract_features
 from mixbt_plugin.apps.weights import load_pretrained, read_checkpoint
 from mixbt_plugin.data import properties
@@ -145,10 +144,5 @@ def task(cfg: DictConfig) -> None:
     print(f"written to {table}")
 
 
-def main() -> None:
-    """The command."""
-    run_command(task, "knn", default_config="default")
-
-
 if __name__ == "__main__":
-    main()
+    commands.knn()

@@ -9,9 +9,8 @@ import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from mixbt_plugin.apps import loading, training
+from mixbt_plugin.apps import commands, loading, training
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
-from mixbt_plugin.apps.command import run_command
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
 from mixbt_plugin.apps.schema import check_linear
@@ -153,10 +152,5 @@ def task(cfg: DictConfig) -> None:
     print(f"done      {folder}")
 
 
-def main() -> None:
-    """The command."""
-    run_command(task, "linear", more_groups=("finetuning", "transfer"))
-
-
 if __name__ == "__main__":
-    main()
+    commands.linear()

@@ -8,8 +8,7 @@ from typing import Any
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
-from mixbt_plugin.apps import loading, training
-from mixbt_plugin.apps.command import run_command
+from mixbt_plugin.apps import commands, loading, training
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
 from mixbt_plugin.apps.schema import check_pretraining
@@ -87,10 +86,5 @@ def task(cfg: DictConfig) -> None:
     print(f"done      {folder}")
 
 
-def main() -> None:
-    """The command."""
-    run_command(task, "pretrain", more_groups=("parity",))
-
-
 if __name__ == "__main__":
-    main()
+    commands.pretrain()

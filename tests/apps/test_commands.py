@@ -273,3 +273,15 @@ def test_the_command_says_its_host() -> None:
     )
     assert f"host      {HOST}" in done.stdout
     assert "lr 0.001 in effect" in done.stdout
+
+
+def test_help_comes_before_the_heavy_imports() -> None:
+    ask = "import sys, atexit; from mixbt_plugin.apps.commands import pretrain; sys.argv[1:] = "
+    ask += "['--config-path', 'pretrain/mnist5k', '--config-name', 'mixbt', '--help']; "
+    ask += "atexit.register(lambda: print('loaded:', {'torch', 'lightning'} & set(sys.modules)));"
+    done = subprocess.run(
+        [sys.executable, "-c", ask + "pretrain()"], capture_output=True, text=True
+    )
+    assert "lamb_reg: 4.0" in done.stdout, done.stderr
+    assert "pretrain is powered by Hydra" in done.stdout
+    assert "loaded: set()" in done.stdout

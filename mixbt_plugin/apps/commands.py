@@ -1,0 +1,37 @@
+"""The commands' entry points. What a command works with is imported when its task begins."""
+
+from __future__ import annotations
+
+from mixbt_plugin.apps.command import run_command
+
+
+def pretrain() -> None:
+    """``mixbt-pretrain``."""
+    run_command("pretrain", more_groups=("parity",))
+
+
+def linear() -> None:
+    """``mixbt-linear``."""
+    run_command("linear", more_groups=("finetuning", "transfer"))
+
+
+def knn() -> None:
+    """``mixbt-knn``."""
+    run_command("knn", default_config="default")
+
+
+def export() -> None:
+    """``mixbt-export``."""
+    run_command("export", default_config="default")
+
+
+def compare() -> None:
+    """``mixbt-compare``."""
+    run_command("compare")
+
+
+def doctor() -> None:
+    """``mixbt-doctor``."""
+    from mixbt_plugin.apps.doctor import main
+
+    main()
