@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from lightning.pytorch import seed_everything
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps import commands
+from mixbt_plugin.apps.command import find_folder
 from mixbt_plugin.apps.features import Features, extract_features
 from mixbt_plugin.apps.knn import knn_accuracy
+from mixbt_plugin.apps.results import RESULTS_FILE
 from mixbt_plugin.apps.weights import load_method
+from mixbt_plugin.data import SOURCES, properties
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import register
 
@@ -36,11 +39,14 @@ def compare(cfg: DictConfig) -> list[Row]:
 
     Returns:
         A row for the pixels, one for the untrained network, and one for each method; accuracies
-        in percent, means over the seeds.
+        in percent, means over the seeds. Every one is offline, of the last epoch. ``results.json``
+        in ``output_dir`` has them by seed, with these labels, and the first seed's online kNN.
+
+    Raises:
+        ValueError: a key is missing or has a value that cannot be used.
     """
     register()
-    if not cfg.methods or not cfg.seeds:
-        raise ValueError("methods and seeds: expected at least one of each.")
+    _check(cfg)
     output = Path(cfg.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[Row]] = {}
@@ -53,15 +59,42 @@ def compare(cfg: DictConfig) -> list[Row]:
                 seed_everything(seed)
                 untrained = METHODS[run_cfg.method](run_cfg).eval()
                 _say("evaluating the pixels and the untrained network")
-                rows.setdefault("raw pixels", []).append(_evaluate(_Pixels(), run_cfg, cfg))
+                pixels = _Pixels(grey=_is_grey(run_cfg))
+                rows.setdefault("raw pixels", []).append(_evaluate(pixels, run_cfg, cfg))
                 rows.setdefault("untrained", []).append(_evaluate(untrained, run_cfg, cfg))
             _say(f"evaluating {method}")
             row = {**_evaluate(model, run_cfg, cfg), "seconds": seconds}
             rows.setdefault(method, []).append(row)
             curves.setdefault(method, _online_knn(checkpoint.parent / "metrics.csv"))
     summary = [{"features": name, **_mean(several)} for name, several in rows.items()]
-    (output / "results.json").write_text(json.dumps({"rows": rows, "curves": curves}, indent=2))
+    labels = {
+        "mode": "offline",
+        "which": "last",
+        "dataset": run_cfg.data.dataset,
+        "split": properties(run_cfg.data.dataset).split,
+        "seeds": list(cfg.seeds),
+    }
+    results = {"labels": labels, "rows": rows, "online_knn_of_the_first_seed": curves}
+    (output / RESULTS_FILE).write_text(json.dumps(results, indent=2))
     return summary
+
+
+def _check(cfg: DictConfig) -> None:
+    if not cfg.methods or not cfg.seeds:
+        raise ValueError("methods and seeds: expected at least one of each.")
+    for key in ("labels_per_class", "knn.k"):
+        if (value := OmegaConf.select(cfg, key)) < 1:
+            raise ValueError(f"{key}={value}: expected at least 1.")
+    if cfg.knn.temperature <= 0:
+        raise ValueError(f"knn.temperature={cfg.knn.temperature}: expected more than 0.")
+    folder = find_folder(cfg.config_path, "pretrain")
+    for method in cfg.methods:
+        if not (folder / f"{method}.yaml").is_file():
+            raise ValueError(f"methods: {method!r} is not the name of a config in {folder}.")
+
+
+def _is_grey(run_cfg: DictConfig) -> bool:
+    return run_cfg.data.dataset in SOURCES and not run_cfg.data.get("color", False)
 
 
 def _pretrain(cfg: DictConfig, method: str, seed: int, output: Path) -> tuple[float, Path]:
@@ -81,10 +114,14 @@ def _pretrain(cfg: DictConfig, method: str, seed: int, output: Path) -> tuple[fl
 
 
 class _Pixels(torch.nn.Module):
-    """The image itself as features."""
+    """The image itself as features; of a grey one the first channel."""
+
+    def __init__(self, grey: bool) -> None:
+        super().__init__()
+        self.channels = 1 if grey else 3
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"feats": images[:, :1].flatten(1)}
+        return {"feats": images[:, : self.channels].flatten(1)}
 
 
 def _evaluate(model: Any, run_cfg: DictConfig, cfg: DictConfig) -> Row:
@@ -118,6 +155,9 @@ def _scaled(features: Features) -> tuple[NDArray[Any], ...]:
 
 
 def _few_labels(targets: NDArray[Any], per_class: int, draw: int) -> NDArray[Any]:
+    fewest = min(np.bincount(targets))
+    if fewest < per_class:
+        raise ValueError(f"labels_per_class={per_class}: a class has only {fewest} images.")
     generator = np.random.default_rng(draw)
     return np.concatenate(
         [
@@ -153,7 +193,8 @@ def _say(text: str) -> None:
 
 
 def markdown(rows: list[Row], cfg: DictConfig) -> str:
-    """The table of a comparison."""
+    """The table of a comparison whose results are written."""
+    labels = json.loads((Path(cfg.output_dir) / RESULTS_FILE).read_text())["labels"]
     seeds = ", ".join(map(str, cfg.seeds))
     columns = {
         "features": "features",
@@ -163,8 +204,8 @@ def markdown(rows: list[Row], cfg: DictConfig) -> str:
         "seconds": "seconds",
     }
     lines = [
-        f"{cfg.title} Accuracy in % on the test split, offline, last epoch, seed(s) {seeds}; few "
-        f"labels: mean of {DRAWS} draws.",
+        f"{cfg.title} Accuracy in % on the {labels['split']} split, offline, last epoch, seed(s) "
+        f"{seeds}; few labels: mean of {DRAWS} draws.",
         "",
         "| " + " | ".join(columns.values()) + " |",
         "|---|" + "---:|" * (len(columns) - 1),
@@ -183,7 +224,8 @@ def draw(rows: list[Row], cfg: DictConfig, output: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    curves = json.loads((output / "results.json").read_text())["curves"]
+    results = json.loads((output / RESULTS_FILE).read_text())
+    curves, split = results["online_knn_of_the_first_seed"], results["labels"]["split"]
     figure, (bars, lines) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     names = [row["features"] for row in rows]
     labels = {
@@ -195,14 +237,14 @@ def draw(rows: list[Row], cfg: DictConfig, output: Path) -> None:
         drawn = bars.bar(positions, [row[key] for row in rows], width=0.38, label=label)
         bars.bar_label(drawn, fmt="%.1f", fontsize=8)
     bars.set_xticks(np.arange(len(names)) + 0.2, names)
-    bars.set_ylabel("linear probe, test accuracy in %")
+    bars.set_ylabel(f"linear probe, offline, last epoch, {split} accuracy in %")
     bars.set_ylim(0, 118)
     bars.legend(loc="upper left", ncols=2, frameon=False)
     for name, points in curves.items():
         if points:
             lines.plot(*zip(*points), marker=".", label=name)
     lines.set_xlabel("epoch")
-    lines.set_ylabel("online kNN, test accuracy in %")
+    lines.set_ylabel(f"online kNN, seed {cfg.seeds[0]}, {split} accuracy in %")
     lines.legend(frameon=False)
     for axes in (bars, lines):
         axes.spines[["top", "right"]].set_visible(False)
