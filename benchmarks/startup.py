@@ -26,6 +26,7 @@ IMPORTS = {
         "import hydra_plugins.mixbt_plugin.registration",
     ),
 }
+COMMAND = "from mixbt_plugin.apps.commands import pretrain; pretrain()"
 
 
 def python(*arguments: str) -> str:
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = f"import {before}; {TIMED.format(timed)}"
         rows.append((what, median(float(python("-c", code)) for _ in range(rounds))))
     whole = interleave(
-        {"mixbt-pretrain --help": lambda: python("-m", "mixbt_plugin.apps.pretrain", "--help")},
+        {"mixbt-pretrain --help": lambda: python("-c", COMMAND, "--help")},
         rounds=rounds,
     )
     rows += [(what, median(seconds)) for what, seconds in whole.items()]

@@ -14,7 +14,7 @@ NUM_CLASSES = 7
 GENTLE = {
     "name": "sgd",
     "batch_size": 32,
-    "lr": 1e-3,
+    "lr": 2e-4,
     "classifier_lr": 1e-3,
     "weight_decay": 1e-4,
     "kwargs": {},
