@@ -229,7 +229,7 @@ BAD_VALUES: dict[str, Any] = {
     "optimizer.classifier_lr": not_a_rate(),
     "optimizer.weight_decay": not_a_rate(),
     "optimizer.exclude_bias_n_norm_wd": not_a_switch(),
-    "optimizer.kwargs": st.fixed_dictionaries({"no_such_key": st.floats(0, 1)}),
+    "optimizer.kwargs": st.fixed_dictionaries({"no_such_key": st.floats(0.1, 1)}),
     "scheduler": TEXT | st.just({}),
     "scheduler.name": TEXT | st.just(None),
     "scheduler.warmup_epochs": not_a_rate(),
