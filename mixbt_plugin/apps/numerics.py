@@ -57,6 +57,7 @@ class NumericalGuard(Callback):
         self.skipped = 0
         self._in_a_row = 0
         self._outputs: dict[str, list[Tensor]] = {"features": [], "embeddings": []}
+        self._listening: list[Any] = []
         self._views: list[Tensor] = []
         self._losses: list[Tensor] = []
         self._labelled = torch.tensor(True)
@@ -79,15 +80,17 @@ class NumericalGuard(Callback):
         for name, kind in (("backbone", "features"), ("projector", "embeddings")):
             module = getattr(pl_module, name, None)
             if isinstance(module, nn.Module):
-                module.register_forward_hook(self._listener(kind))
+                self._listening.append(module.register_forward_hook(self._listener(kind)))
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Leaves the losses to look at themselves."""
+        """Listens no longer, and leaves the losses to look at themselves."""
         check_finite.enabled = True
+        while self._listening:
+            self._listening.pop().remove()
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """As `teardown`, which does not come then."""
-        check_finite.enabled = True
+        self.teardown(trainer, pl_module, "fit")
 
     def _listener(self, kind: str) -> Any:
         def listen(module: nn.Module, inputs: Any, output: Tensor) -> None:

@@ -97,13 +97,7 @@ def total(x: Tensor) -> Tensor:
     return x if world_size() == 1 else _Total.apply(x)
 
 
-class _SharedSum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
-
+class _SharedSum(_Total):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         grad = grads[0].clone()

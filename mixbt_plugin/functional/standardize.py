@@ -50,10 +50,13 @@ def standardize(
     n = z.size(0)
     if ddp == "exact":
         squares, n = shared_sum(squares), n * world_size()
-    variance = squares / (n - 1 if unbiased else n)
-    # A variance that overflowed shall not pass for one that makes every entry 0.
-    variance = variance + 0 * variance
+    variance = _overflow_as_nan(squares / (n - 1 if unbiased else n))
     return centered / torch.sqrt(variance + eps)
+
+
+def _overflow_as_nan(variance: Tensor) -> Tensor:
+    """A variance that overflowed shall not pass for one that makes every entry 0."""
+    return variance + 0 * variance
 
 
 def standardize_pooled(
@@ -116,8 +119,7 @@ class Standardization:
         """
         squares = self._pool(torch.mul(centered, centered, out=spare).sum(dim=1))
         variance = squares / (self._samples(centered) - self.unbiased)
-        # As in `standardize`: an overflow shall be seen.
-        return torch.rsqrt(variance + 0 * variance + self.eps)
+        return torch.rsqrt(_overflow_as_nan(variance) + self.eps)
 
     def backward(
         self, grads: Tensor, views: Tensor, scales: Tensor, spare: Tensor

@@ -161,6 +161,7 @@ def test_a_skipped_step_changes_nothing(method: str, where: str) -> None:
     assert all(x.isfinite().all() for x in last.values())
     assert trainer.callback_metrics["skipped_steps"] == 1
     model: Any = trainer.lightning_module
+    assert not model.projector._forward_hooks
     assert len(model.knn.train_features) == 3
     assert all(x.isfinite().all() for x in model.knn.train_features)
 
