@@ -8,16 +8,16 @@ export XDG_CACHE_HOME="$PWD/.cache" MPLCONFIGDIR="$PWD/.cache/matplotlib"
 export WANDB_CONFIG_DIR="$PWD/.cache/wandb" WANDB_DATA_DIR="$PWD/.cache/wandb"
 
 # make_environment FOLDER REQUIREMENT...: a virtual environment with the plugin and requirements,
-# made again only when the requirements or setup.py changed.
+# made again only when the interpreter, the requirements or setup.py changed.
 make_environment() {
     local folder=$1; shift
-    local wanted
-    wanted="$* $(cksum < setup.py) $(cksum < pyproject.toml)"
+    local python=${PYTHON:-python3} wanted
+    wanted="$("$python" --version) $* $(cksum < setup.py) $(cksum < pyproject.toml)"
     if [ "$(cat "$folder/made-for" 2>/dev/null)" = "$wanted" ]; then
         return
     fi
     echo "== making $folder (pip downloads PyTorch once; minutes on a slow line)"
-    "${PYTHON:-python3}" -m venv --clear "$folder"
+    "$python" -m venv --clear "$folder"
     "$folder/bin/pip" install --quiet --disable-pip-version-check "$@"
     "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps --editable .
     rm -rf mixbt_plugin.egg-info

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests at the oldest versions that setup.py claims, and at the newest there are, on the stand-in.
-# OLDEST_PYTHON and NEWEST_PYTHON name the interpreters. Arguments go to pytest.
+# OLDEST_PYTHON names one interpreter, NEWEST_PYTHONS several. Arguments go to pytest.
 source "$(dirname "$0")/environment.sh"
 export OMP_NUM_THREADS=1 MIXBT_HOST=embedded
 
@@ -13,16 +13,25 @@ for block in re.findall(r'(?:install_requires=|"demo": )\[(.*?)\]', text, re.DOT
         print(f"{name}=={version}")
 PYTHON
 
+failed=()
 run() {
     echo "== $1: $("$1/bin/python" --version)"
     "$1/bin/pip" list 2>/dev/null \
         | grep -E "^(torch|torchvision|lightning|hydra-core|omegaconf|timm|numpy|scikit-learn|torchmetrics) "
-    "$1/bin/python" -m pytest -n auto --dist worksteal --basetemp="$PWD/.cache/tests" "${@:2}"
+    "$1/bin/python" -m pytest -n auto --dist worksteal --basetemp="$PWD/.cache/tests" "${@:2}" \
+        || failed+=("$1, $("$1/bin/python" --version)")
 }
 
 # Lightning and torchmetrics of those days ask for pkg_resources.
 PYTHON="${OLDEST_PYTHON:-python3.10}" make_environment .venv-oldest \
     ".[demo,dev,loggers]" --constraint .cache/oldest.txt "setuptools<81"
 run .venv-oldest "$@"
-PYTHON="${NEWEST_PYTHON:-python3.13}" make_environment .venv-newest ".[demo,dev,loggers]"
-run .venv-newest "$@"
+for python in ${NEWEST_PYTHONS:-python3.12 python3.13}; do
+    PYTHON="$python" make_environment .venv-newest ".[demo,dev,loggers]"
+    run .venv-newest "$@"
+done
+
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'failed: %s\n' "${failed[@]}"
+    exit 1
+fi
