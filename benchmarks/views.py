@@ -4,8 +4,7 @@
 images (the host's: solo-learn's own where it is installed, else the stand-in's same calls), of
 torchvision's v2 on uint8 tensors, image by image, of kornia on batches, where it is installed, and
 of ``data.augment: batch``. ``--what loader``: views a second of whole loaders with ``--workers``,
-of which ``--plot`` draws a picture. ``--what memory``: what each loader process adds to the
-memory, where an array as large as CIFAR-10's is shared.
+of which ``--plot`` draws a picture.
 
 Images are photographs of scikit-image, of the views' size in an array; for 224 px they are JPEG
 files of 500 x 375.
@@ -20,7 +19,6 @@ import random
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -40,7 +38,6 @@ from mixbt_plugin.data.sources import LabelledImages, photographs
 from mixbt_plugin.host import HOST
 
 FILE_SIZE = (500, 375)
-CIFAR_SIZE = 50_000
 BLURRED = (96, 224)
 """Sizes at which half of the views are blurred, as in solo-learn's pipelines for large images."""
 
@@ -260,46 +257,10 @@ def draw(curves: dict[tuple[int, str], list[float]], args: argparse.Namespace) -
     figure.savefig(args.plot, dpi=120)
 
 
-def measure_memory(args: argparse.Namespace) -> None:
-    """Prints the proportional set sizes (PSS) of the processes after they fetched all images."""
-    cfg = config(32, 2)
-    array = np.random.default_rng(0).integers(0, 256, (CIFAR_SIZE, 32, 32, 3), np.uint8)
-    images = WithIndex(ArrayImages(LabelledImages(array, np.zeros(CIFAR_SIZE, int)), as_tensor))
-    rows = []
-    for start in ("fork", "spawn"):
-        for workers in (0, 2, 4):
-            loader: DataLoader[Any] = DataLoader(
-                BatchViews(images, batch_augmentation(cfg), seed=0, compute=False),
-                sampler=EpochBatchSampler(EpochSampler(CIFAR_SIZE, 0, lambda: 0), args.batch),
-                batch_size=None,
-                collate_fn=as_it_is,
-                num_workers=workers,
-                persistent_workers=workers > 0,
-                multiprocessing_context=start if workers else None,
-            )
-            iterator = iter(loader)
-            for _ in iterator:
-                pass
-            processes = [worker.pid for worker in getattr(iterator, "_workers", [])]
-            held = [proportional(pid) for pid in ("self", *processes)]
-            each = sum(held[1:]) / workers if workers else 0
-            rows.append([start, workers, *(f"{mib:.0f}" for mib in (sum(held), each))])
-            del iterator, loader
-            gc.collect()
-    print(f"array of {array.nbytes / 2**20:.0f} MiB")
-    print(table(["start", "workers", "all, MiB", "a worker, MiB"], rows))
-
-
-def proportional(pid: int | str) -> float:
-    """PSS in MiB: pages that n processes share count 1/n for each."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-
-
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--what", choices=["core", "loader", "memory"], default="loader")
+    parser.add_argument("--what", choices=["core", "loader"], default="loader")
     parser.add_argument("--sizes", nargs="+", type=int, default=[32, 64, 96, 224])
     parser.add_argument("--views", nargs="+", type=int, default=[2, 4, 8])
     parser.add_argument("--workers", type=int, default=2)
@@ -313,7 +274,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     print(machine("torchvision", "pillow", "kornia"))
     print(f"host {HOST}")
-    {"core": measure_cores, "loader": measure_loaders, "memory": measure_memory}[args.what](args)
+    {"core": measure_cores, "loader": measure_loaders}[args.what](args)
 
 
 if __name__ == "__main__":

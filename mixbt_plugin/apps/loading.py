@@ -52,7 +52,7 @@ class EpochSampler(Sampler[EpochAndIndex]):
         epoch = self.epoch()
         permutation = np.random.default_rng([self.seed, epoch]).permutation(self.size)
         share = permutation[self.rank :: self.world_size][: len(self)]
-        return iter([(epoch, int(index)) for index in share])
+        return ((epoch, int(index)) for index in share)
 
     def __len__(self) -> int:
         return self.size // self.world_size

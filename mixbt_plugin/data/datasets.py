@@ -42,7 +42,7 @@ class WithIndex(Dataset[Any]):
         self.paths = getattr(images, "paths", None)
 
     def __getitem__(self, index: int) -> tuple[int, Any, int]:
-        return (index, *self.images[index])
+        return (int(index), *self.images[index])
 
     def __len__(self) -> int:
         return len(self.images)

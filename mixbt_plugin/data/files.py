@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import (
     IMG_EXTENSIONS,
@@ -14,6 +15,7 @@ from torchvision.datasets.folder import (
     make_dataset,
 )
 
+from mixbt_plugin.data.names import FileNames
 from mixbt_plugin.data.reading import read_image
 
 ANNOTATIONS = "val_annotations.txt"
@@ -36,20 +38,24 @@ class ImageFiles(Dataset[Any]):
         transform: of a PIL image.
 
     Attributes:
-        targets: the class of each; None without labels.
+        paths: of the files.
+        targets: int64 (N,), the class of each; None without labels.
     """
 
     def __init__(self, listing: Listing, transform: Callable[[Any], Any]) -> None:
-        self.paths, self._targets, self.classes = listing
-        self.targets: Sequence[int] | None = self._targets if self.classes else None
+        self.paths = FileNames(listing.paths)
+        self.classes = listing.classes
+        self._targets = torch.tensor(listing.targets)
+        self.targets = self._targets if self.classes else None
         self.transform = transform
 
     def read(self, index: int) -> Any:
         """An image as it is."""
-        return read_image(self.paths[index], self.paths[index])
+        path = self.paths[index]
+        return read_image(path, path)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.transform(self.read(index)), self._targets[index]
+        return self.transform(self.read(index)), int(self._targets[index])
 
     def __len__(self) -> int:
         return len(self.paths)

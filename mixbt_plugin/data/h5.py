@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import Dataset
 
+from mixbt_plugin.data.names import FileNames
 from mixbt_plugin.data.reading import read_image
 
 
@@ -24,6 +26,10 @@ class H5Images(Dataset[Any]):
         transform: of a PIL image.
         classes: names of the groups to read, numbered in alphabetical order; all where none of
             them is there, or none is given.
+
+    Attributes:
+        paths: of the images in the file, ``class/image``.
+        targets: int64 (N,), the class of each.
 
     Raises:
         ModuleNotFoundError: h5py is not installed.
@@ -42,27 +48,27 @@ class H5Images(Dataset[Any]):
         self._process = -1
         self.classes = h5_classes(path, classes)
         with _h5py().File(self.path, "r") as file:
-            self.samples = [
-                (name, image, number)
+            samples = [
+                (f"{name}/{image}", number)
                 for number, name in enumerate(self.classes)
                 if name in file
                 for image in file[name]
             ]
-        if not self.samples:
+        if not samples:
             raise OSError("holds no images: a group for each class, their files' bytes in it.")
-        self.targets = [number for *_, number in self.samples]
+        self.paths = FileNames(path for path, _ in samples)
+        self.targets = torch.tensor([number for _, number in samples])
 
     def read(self, index: int) -> Any:
         """An image as it is."""
-        name, image, _ = self.samples[index]
-        content = io.BytesIO(self._opened()[name][image][:])
-        return read_image(content, f"{self.path}:{name}/{image}")
+        path = self.paths[index]
+        return read_image(io.BytesIO(self._opened()[path][:]), f"{self.path}:{path}")
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.transform(self.read(index)), self.targets[index]
+        return self.transform(self.read(index)), int(self.targets[index])
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.paths)
 
     def _opened(self) -> Any:
         # An H5 file that was opened before a fork must not be read after it.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 from torch.utils.data import Subset
 
@@ -102,7 +103,9 @@ def _places(paths: Sequence[str]) -> dict[str, list[int]]:
     return places
 
 
-def _subset(images: Any, indexes: Sequence[int]) -> Any:
+def _subset(images: Any, chosen: Sequence[int]) -> Any:
+    # A tensor, for the reason that `FileNames` gives.
+    indexes: Any = torch.tensor(chosen)
     if isinstance(images, ReadableImages):
         return ReadableImages(Subset(images.images, indexes), skip=images.skip)
     return Subset(images, indexes)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torchvision.datasets import DTD, GTSRB, MNIST, FashionMNIST, FGVCAircraft, Flowers102
 
 from mixbt_plugin.data.files import ImageFiles, Listing
@@ -50,11 +51,11 @@ class CroppedFiles(ImageFiles):
         self, listing: Listing, transform: Callable[[Any], Any], boxes: list[tuple[int, ...]]
     ) -> None:
         super().__init__(listing, transform)
-        self.boxes = boxes
+        self.boxes = torch.tensor(boxes)
 
     def read(self, index: int) -> Any:
         """The part of an image."""
-        return super().read(index).crop(self.boxes[index])
+        return super().read(index).crop(self.boxes[index].tolist())
 
 
 def transfer_files(

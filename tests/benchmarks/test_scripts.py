@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import communication, loss
+from benchmarks import communication, loss, memory
 from benchmarks.loss import OBJECTIVES
 
 
@@ -21,3 +21,11 @@ def test_communication_counts_bytes(capsys: pytest.CaptureFixture[str]) -> None:
     # The views go out and their gradients come back: 2 · 2 · 8 · 4096 float32, 0.5 MiB.
     assert 0.5 <= float(row[4]) < 0.52
     assert float(row[-2]) == 64.0
+
+
+def test_memory_has_a_row_for_each_number_of_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    memory.main(["--images", "600", "--files", "600", "--workers", "1", "2"])
+    rows = [row.split("|")[1:-1] for row in capsys.readouterr().out.splitlines()[-4:]]
+    assert [int(row[1]) for row in rows] == [1, 2, 1, 2]
+    # Each has memory of its own, and far less than the interpreter and the libraries take.
+    assert all(1 <= int(row[-1]) < 200 for row in rows)

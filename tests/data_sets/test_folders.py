@@ -192,6 +192,15 @@ def test_h5_is_the_folder(images: Path) -> None:
     assert np.bincount([target for *_, target in part]).tolist() == [2] * CLASSES
 
 
+@pytest.mark.filterwarnings("ignore:.*of imagenet")
+def test_a_list_of_an_h5_files_images(images: Path) -> None:
+    path, listed = h5_file(images / "train", images / "train.h5"), images / "list.txt"
+    listed.write_text("class4/3.png\nclass1/0.png\n")
+    cfg = config("imagenet", images, format="h5", train_path=str(path), train_subset=str(listed))
+    part: Any = pretrain_dataset(cfg, pixels)
+    assert [(index, target) for index, _, target in part] == [(35, 4), (8, 1)]
+
+
 def test_h5_in_loader_processes(images: Path) -> None:
     h5 = H5Images(h5_file(images / "train", images / "train.h5"), lambda x: torch.tensor(pixels(x)))
     first, _ = h5[0]  # opened here before the processes start
