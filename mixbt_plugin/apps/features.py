@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
+from mixbt_plugin.apps.loading import views_loader
 from mixbt_plugin.data import count_replaced, evaluation_datasets, evaluation_transforms
 
 
@@ -63,9 +65,42 @@ def _extract(
         if "z" in out:
             projector.append(out["z"].cpu())
         targets.append(classes)
-    if replaced := count_replaced(loader):
-        print(f"replaced  {replaced} images, which cannot be read, by others")
+    _tell_of_replaced(loader)
     features = {"backbone": torch.cat(backbone)}
     if projector:
         features["projector"] = torch.cat(projector)
     return features, torch.cat(targets)
+
+
+@torch.no_grad()
+def averaged_features(model: Any, images: Any, cfg: DictConfig, trainer: Trainer) -> TensorDataset:
+    """Passes the views of images through a frozen backbone and averages each image's features.
+
+    Args:
+        model: of linear evaluation; is moved to the trainer's device.
+        images: a data set of (views, class), of `mixbt_plugin.data.passes_transform`. An image is
+            augmented by a seed of its own, so that neither the order nor the number of
+            ``data.num_workers`` matters.
+        cfg: parsed; in one step go about ``optimizer.batch_size`` views through the backbone.
+        trainer: tells device and precision.
+
+    Returns:
+        Features (N, F) in float32 and classes (N,), on the CPU, in the data set's order.
+    """
+    device = trainer.strategy.root_device
+    model.to(device).eval()
+    loader = views_loader(images, cfg, max(1, cfg.optimizer.batch_size // cfg.feature_passes))
+    features, targets = [], []
+    for views, classes in tqdm(loader, desc="features", leave=False, disable=None):
+        with trainer.precision_plugin.forward_context():
+            passes = [model(view.to(device))["feats"] for view in views]
+        features.append(torch.stack(passes).float().mean(dim=0).cpu())
+        targets.append(classes)
+    model.train()
+    _tell_of_replaced(loader)
+    return TensorDataset(torch.cat(features), torch.cat(targets))
+
+
+def _tell_of_replaced(loader: DataLoader[Any]) -> None:
+    if replaced := count_replaced(loader):
+        print(f"replaced  {replaced} images, which cannot be read, by others")

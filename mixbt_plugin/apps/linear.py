@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps import commands, loading, training
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
+from mixbt_plugin.apps.features import averaged_features
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
 from mixbt_plugin.apps.schema import check_linear
@@ -19,6 +20,7 @@ from mixbt_plugin.data import (
     dali_evaluation,
     evaluation_datasets,
     linear_transforms,
+    passes_transform,
     take_part,
     validation_dataset,
 )
@@ -48,10 +50,10 @@ def linear(cfg: DictConfig) -> Path:
         FileNotFoundError: there is no such checkpoint.
         ValueError: a key is missing or has a value that cannot be used.
     """
-    # A copy: solo-learn's parser fills in 224 pixels and ImageNet's statistics.
-    given: Any = OmegaConf.create(OmegaConf.select(cfg, "data.augmentations") or {}).copy()
     pretrained_on = _complete_from_pretraining(cfg)
     training.prepare(cfg, check_linear)
+    # A copy: solo-learn's parser fills in 224 pixels and ImageNet's statistics.
+    given: Any = OmegaConf.create(OmegaConf.select(cfg, "data.augmentations") or {}).copy()
     cfg = parse_linear_cfg(cfg)
     _check(cfg)
     if OmegaConf.select(cfg, "optimizer.classifier_lr") is not None:
@@ -71,13 +73,15 @@ def linear(cfg: DictConfig) -> Path:
     train: Any
     val: Any
     train_transform, val_transform = linear_transforms(cfg, given)
-    from_dali = cfg.data.format == "dali"
+    from_dali, passes = cfg.data.format == "dali", cfg.feature_passes
+    if passes > 1:
+        train_transform = val_transform = passes_transform(cfg, given)
     if from_dali:
         val = validation_dataset(cfg, val_transform)
     else:
         train, val = evaluation_datasets(cfg, train_transform, val_transform)
     resumed = checkpoint_to_resume(cfg, "linear")
-    results = Results(cfg, "offline", {"fine-tuned" if cfg.finetune else "linear": "val_"})
+    results = Results(cfg, "offline", {_name(cfg): "val_"})
     trainer = training.build_trainer(cfg, "linear", results)
     training.announce(cfg, model, trainer.log_dir)
     if from_dali:
@@ -85,6 +89,10 @@ def linear(cfg: DictConfig) -> Path:
     else:
         train = take_part(train, cfg)
         print(f"images    {len(train)} for training, {len(val)} for testing")
+        if passes > 1:
+            print(f"features  once, the mean of {passes} passes: 1 clean, {passes - 1} augmented")
+            train = averaged_features(model, train, cfg, trainer)
+            val = averaged_features(model, val, cfg, trainer)
         loader = loading.train_loader(train, cfg, trainer, first_epoch(resumed))
     loading.fit(trainer, model, loader, loading.val_loader(val, cfg), resumed)
     results.print()
@@ -114,6 +122,12 @@ def _complete_from_pretraining(cfg: DictConfig) -> str | None:
     return dataset
 
 
+def _name(cfg: DictConfig) -> str:
+    if cfg.feature_passes > 1:
+        return f"linear, mean of {cfg.feature_passes} passes"
+    return "fine-tuned" if cfg.finetune else "linear"
+
+
 def _check(cfg: DictConfig) -> None:
     if cfg.auto_augment:
         raise ValueError(
@@ -126,6 +140,33 @@ def _check(cfg: DictConfig) -> None:
             f"optimizer.batch_size={cfg.optimizer.batch_size}: mixup and cutmix mix the batch "
             "with itself in reverse and need an even number."
         )
+    if cfg.get("feature_passes", 1) > 1:
+        _check_passes(cfg)
+
+
+def _check_passes(cfg: DictConfig) -> None:
+    """What does not go with features that are computed once, of views, by one process."""
+    pipelines = cfg.get("augmentations")
+    for wrong, found, right in (
+        (
+            pipelines is not None and not pipelines,
+            "augmentations=[]",
+            "a pipeline, of which all views but the first are",
+        ),
+        (cfg.data.format == "dali", "data.format='dali'", "image_folder or h5"),
+        (cfg.mixup > 0, f"mixup={cfg.mixup:g}", "0: there are no images to mix in training"),
+        (cfg.cutmix > 0, f"cutmix={cfg.cutmix:g}", "0: there are no images to mix in training"),
+        (
+            len(cfg.devices) * cfg.num_nodes > 1,
+            f"devices={list(cfg.devices)}, num_nodes={cfg.num_nodes}",
+            "one device, whose process keeps the features",
+        ),
+    ):
+        if wrong:
+            raise ValueError(
+                f"feature_passes={cfg.feature_passes} with {found}: expected {right}; or "
+                "feature_passes=1."
+            )
 
 
 def _loss_and_mixup(cfg: DictConfig) -> tuple[Any, Any]:

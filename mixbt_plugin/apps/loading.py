@@ -236,6 +236,12 @@ def val_loader(dataset: Any, cfg: DictConfig) -> DataLoader[Any]:
     return _loader(dataset, cfg, shuffle=False, drop_last=False)
 
 
+def views_loader(dataset: Any, cfg: DictConfig, batch_size: int) -> DataLoader[Any]:
+    """All images in order, augmented with seeds as those of the first epoch of training."""
+    order = [(0, index) for index in range(len(dataset))]
+    return _loader(SeededDataset(dataset, cfg.seed), cfg, sampler=order, batch_size=batch_size)
+
+
 def fit(trainer: Trainer, model: Any, train: Any, validation: Any, resumed: Path | None) -> None:
     """Trains.
 

@@ -266,6 +266,7 @@ class LinearEvaluation(Training):
     scheduler: Scheduler = setting(help="scheduler.name is needed")
     finetune: bool = setting(ABSENT)
     backbone_batch_norm: str | None = setting(ABSENT, choices=(*BATCH_NORM_MODES, None))
+    feature_passes: int = setting(ABSENT, low=1)
     label_smoothing: float = setting(ABSENT, low=0, high=1)
     mixup: float = setting(ABSENT, low=0)
     cutmix: float = setting(ABSENT, low=0)

@@ -13,7 +13,7 @@ from mixbt_plugin.data.datasets import (
     pretrain_dataset,
     validation_dataset,
 )
-from mixbt_plugin.data.linear_transforms import linear_transforms
+from mixbt_plugin.data.linear_transforms import linear_transforms, passes_transform
 from mixbt_plugin.data.properties import PROPERTIES, default_image_size, properties
 from mixbt_plugin.data.reading import UnreadableImageError, count_replaced
 from mixbt_plugin.data.sources import SOURCES, ImageSource
@@ -46,6 +46,7 @@ __all__ = [
     "image_size",
     "linear_transforms",
     "name_the_damaged_file",
+    "passes_transform",
     "pretrain_dataset",
     "pretrain_transform",
     "properties",

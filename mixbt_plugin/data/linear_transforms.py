@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from torchvision import transforms
 
 from mixbt_plugin.data.properties import default_image_size
-from mixbt_plugin.data.transforms import evaluation_transforms
-from mixbt_plugin.host import build_transform_pipeline
+from mixbt_plugin.data.transforms import evaluation_transforms, view_transform
+from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation
 
 Transform = Callable[[Any], Any]
 
@@ -47,11 +47,26 @@ def linear_transforms(cfg: DictConfig, given: Mapping[str, Any]) -> tuple[Transf
 
 
 def _one_view(cfg: DictConfig, size: Any, val: transforms.Compose) -> Transform:
-    augmentation: Any = OmegaConf.merge(cfg.augmentations[0], {"crop_size": size})
-    pipeline: Any = build_transform_pipeline(cfg.data.dataset, augmentation)
     normalize = next(step for step in val.transforms if isinstance(step, transforms.Normalize))
-    steps = [
-        normalize if isinstance(step, transforms.Normalize) else step
-        for step in pipeline.transforms
-    ]
-    return transforms.Compose(steps)
+    alike = {"crop_size": size, "mean": normalize.mean, "std": normalize.std}
+    return view_transform(cfg.data.dataset, OmegaConf.merge(cfg.augmentations[0], alike))
+
+
+def passes_transform(cfg: DictConfig, given: Mapping[str, Any]) -> Any:
+    """The views of an image whose features are averaged (fastssl's ``precache_outputs``).
+
+    Args:
+        cfg: as for `linear_transforms`, ``augmentations`` not ``[]``, with ``feature_passes``.
+        given: likewise; of the first view.
+
+    Returns:
+        A function from a PIL image to ``feature_passes`` tensors (3, H, W): the first as validation
+        images are, the others augmented, by the first pipeline of ``augmentations`` as in
+        pre-training, with its own size and statistics.
+    """
+    train, val = linear_transforms(cfg, given)
+    pipelines = cfg.get("augmentations")
+    augmented = view_transform(cfg.data.dataset, pipelines[0]) if pipelines else train
+    return FullTransformPipeline(
+        [NCropAugmentation(val, 1), NCropAugmentation(augmented, cfg.feature_passes - 1)]
+    )

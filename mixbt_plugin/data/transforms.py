@@ -19,31 +19,46 @@ def pretrain_transform(cfg: DictConfig) -> Any:
     """The views of an image, from ``cfg.augmentations``, by the host's pipelines.
 
     Args:
-        cfg: a parsed pre-training config. A pipeline's own ``mean`` and ``std`` are used for every
-            data set (solo-learn uses them for custom data alone), and the data set's without them.
-            ``rrc.interpolation`` is ``bicubic``, as solo-learn's, or ``bilinear``; with
-            ``rrc.after_color`` jitter and greyscale come before the crop, as in mix-bt's pipelines
-            for 64 pixels (utils.py:36-94), and not after it, as in solo-learn's.
+        cfg: a parsed pre-training config; see `view_transform`.
 
     Returns:
         A function from a PIL image to a list of tensors (3, H, W).
     """
-    known = properties(cfg.data.dataset)
-    pipelines = []
-    for augmentation in cfg.augmentations:
-        pipeline: Any = build_transform_pipeline(cfg.data.dataset, augmentation)
-        for step in pipeline.transforms:
-            if isinstance(step, transforms.RandomResizedCrop):
-                chosen = augmentation.rrc.get("interpolation", "bicubic")
-                step.interpolation = transforms.InterpolationMode(chosen)
-            if isinstance(step, transforms.Normalize):
-                # As plain numbers: a config's list is read element by element for each image.
-                step.mean = list(augmentation.get("mean") or known.mean)
-                step.std = list(augmentation.get("std") or known.std)
-        if augmentation.rrc.get("after_color"):
-            _crop_after_color(pipeline)
-        pipelines.append(NCropAugmentation(pipeline, augmentation.num_crops))
-    return FullTransformPipeline(pipelines)
+    return FullTransformPipeline(
+        [
+            NCropAugmentation(view_transform(cfg.data.dataset, entry), entry.num_crops)
+            for entry in cfg.augmentations
+        ]
+    )
+
+
+def view_transform(dataset: str, augmentation: Any) -> Any:
+    """One view of an image, by the host's pipeline.
+
+    Args:
+        dataset: name of the data set.
+        augmentation: an entry of ``augmentations``. Its own ``mean`` and ``std`` are used for
+            every data set (solo-learn uses them for custom data alone), and the data set's without
+            them. ``rrc.interpolation`` is ``bicubic``, as solo-learn's, or ``bilinear``; with
+            ``rrc.after_color`` jitter and greyscale come before the crop, as in mix-bt's pipelines
+            for 64 pixels (utils.py:36-94), and not after it, as in solo-learn's.
+
+    Returns:
+        A function from a PIL image to a tensor (3, H, W).
+    """
+    known = properties(dataset)
+    pipeline: Any = build_transform_pipeline(dataset, augmentation)
+    for step in pipeline.transforms:
+        if isinstance(step, transforms.RandomResizedCrop):
+            chosen = augmentation.rrc.get("interpolation", "bicubic")
+            step.interpolation = transforms.InterpolationMode(chosen)
+        if isinstance(step, transforms.Normalize):
+            # As plain numbers: a config's list is read element by element for each image.
+            step.mean = list(augmentation.get("mean") or known.mean)
+            step.std = list(augmentation.get("std") or known.std)
+    if augmentation.rrc.get("after_color"):
+        _crop_after_color(pipeline)
+    return pipeline
 
 
 def _crop_after_color(pipeline: Any) -> None:

@@ -23,6 +23,7 @@ BATCH_NORM_MODES = ("eval", "train")
 DEFAULTS: Mapping[str, Any] = {
     "finetune": False,
     "backbone_batch_norm": None,
+    "feature_passes": 1,
     "optimizer.classifier_lr": None,
     "scheduler.gamma": 0.1,
 }
@@ -37,6 +38,9 @@ class LinearEvaluation(LinearModel):
       ``eval`` is the default for a frozen backbone; ``train`` normalises with the batch's
       statistics and updates the running ones, as the codes of mix-bt (linear.py:45) and HSIC-SSL
       (linear.py:36) do. The default of a fine-tuned backbone is ``train``.
+    - ``feature_passes``: above 1 the classifier is trained on features that were computed once,
+      each image's the mean over as many views of it, as in fastssl's ``precache_outputs``
+      (scripts/train_model_multiPatch.py). Whoever gives the batches computes them.
     - ``optimizer.classifier_lr``: the classifier's rate in fine-tuning, ``optimizer.lr`` being
       the backbone's (Barlow Twins' ``--lr-classifier`` and ``--lr-backbone``).
     - ``scheduler.name``: also ``cosine`` (no warm-up, each group from its own rate down to
@@ -76,7 +80,9 @@ class LinearEvaluation(LinearModel):
         return cfg
 
     def forward(self, X: Tensor) -> dict[str, Any]:  # noqa: N803
-        """Features (N, F) and logits (N, classes) of images (N, 3, H, W)."""
+        """Features (N, F) and logits (N, classes) of images (N, 3, H, W), or of such features."""
+        if X.dim() == 2:
+            return {"logits": self.classifier(X), "feats": X}
         if self.training:
             # Here, because the host puts a frozen backbone into evaluation mode at each step.
             for module in self.backbone.modules():
@@ -133,6 +139,13 @@ def _check(cfg: DictConfig) -> None:
     if cfg.backbone_batch_norm not in BATCH_NORM_MODES:
         raise ValueError(
             f"backbone_batch_norm={cfg.backbone_batch_norm!r}: expected eval or train."
+        )
+    if cfg.feature_passes > 1 and (cfg.finetune or cfg.backbone_batch_norm == "train"):
+        key = "finetune=True" if cfg.finetune else "backbone_batch_norm='train'"
+        raise ValueError(
+            f"feature_passes={cfg.feature_passes} with {key}: the features are computed once, by a "
+            "backbone that does not change; expected feature_passes=1, or finetune=False and "
+            "backbone_batch_norm='eval'."
         )
     if name == "step" and not cfg.scheduler.lr_decay_steps:
         raise ValueError(

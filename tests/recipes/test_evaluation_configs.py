@@ -11,7 +11,7 @@ from mixbt_plugin.apps.command import config_root, shipped_configs
 from mixbt_plugin.apps.schema import LinearEvaluation as LinearSchema
 from mixbt_plugin.apps.schema import Pretraining, check_linear
 from mixbt_plugin.apps.training import prepare
-from mixbt_plugin.data import linear_transforms
+from mixbt_plugin.data import linear_transforms, passes_transform
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
 from mixbt_plugin.methods import LinearEvaluation
 from tests.recipes.shipped import FIELDS, composed, header
@@ -40,6 +40,20 @@ def test_config_composes_parses_and_builds(config: str) -> None:
         "train" if cfg.finetune or "train_mode" in config else "eval"
     )
     linear_transforms(cfg, {})
+    if cfg.feature_passes > 1:
+        passes_transform(cfg, {})
+
+
+@pytest.mark.parametrize(
+    "dataset,passes,batch_size", [("cifar10", 16, 512), ("stl10", 16, 100), ("imagenet100", 1, 128)]
+)
+def test_fastssls_protocol(dataset: str, passes: int, batch_size: int) -> None:
+    """Its scripts of sbatch_sh_files/multiPatch, whose rate does not vary with the batch."""
+    cfg = composed(f"linear/fastssl/{dataset}")
+    assert (cfg.get("feature_passes", 1), cfg.optimizer.batch_size) == (passes, batch_size)
+    assert cfg.optimizer.lr * batch_size / 256 == pytest.approx(1e-3)
+    assert (cfg.optimizer.name, cfg.scheduler.name, cfg.max_epochs) == ("adam", "none", 200)
+    assert (cfg.label_smoothing, cfg.optimizer.weight_decay) == (0.1, 1e-6)
 
 
 @pytest.mark.parametrize("config", [*TRAINED, *configs("knn")])
