@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from mixbt_plugin.losses import multiview_barlow_twins_loss
-from mixbt_plugin.methods.base import ProjectorMethod
+from mixbt_plugin.methods.multiview import MultiViewMethod, MultiViewSettings
 from mixbt_plugin.methods.settings import BarlowTwinsSettings
 from mixbt_plugin.settings import setting
 
 
 @dataclass
-class MultiAugBarlowTwinsSettings(BarlowTwinsSettings):
+class MultiAugBarlowTwinsSettings(MultiViewSettings, BarlowTwinsSettings):
     """Keys of ``method_kwargs`` for ``multiaug_barlow_twins``."""
 
     pairing: str = setting(
@@ -35,12 +35,11 @@ class MultiAugBarlowTwinsSettings(BarlowTwinsSettings):
         return {**super().loss_arguments(), "pairing": self.pairing, "pooled": self.pooled}
 
 
-class MultiAugBarlowTwins(ProjectorMethod):
+class MultiAugBarlowTwins(MultiViewMethod):
     """Barlow Twins over any number of views, of any sizes, large or small crops alike."""
 
     Settings = MultiAugBarlowTwinsSettings
     settings: MultiAugBarlowTwinsSettings
-    max_views = None
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The method's loss plus the online classifier's."""

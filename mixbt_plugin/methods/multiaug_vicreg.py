@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from mixbt_plugin.losses import multiview_vicreg_loss
-from mixbt_plugin.methods.base import ProjectorMethod
+from mixbt_plugin.methods.multiview import MultiViewMethod, MultiViewSettings
 from mixbt_plugin.methods.settings import LossSettings, ProjectorSettings, VICRegWeights
 from mixbt_plugin.settings import setting
 
 
 @dataclass
-class MultiAugVICRegSettings(VICRegWeights, LossSettings, ProjectorSettings):
+class MultiAugVICRegSettings(MultiViewSettings, VICRegWeights, LossSettings, ProjectorSettings):
     """Keys of ``method_kwargs`` for ``multiaug_vicreg``."""
 
     eps: float = setting(
@@ -40,12 +40,11 @@ class MultiAugVICRegSettings(VICRegWeights, LossSettings, ProjectorSettings):
         }
 
 
-class MultiAugVICReg(ProjectorMethod):
+class MultiAugVICReg(MultiViewMethod):
     """VICReg over any number of views, of any sizes, large or small crops alike."""
 
     Settings = MultiAugVICRegSettings
     settings: MultiAugVICRegSettings
-    max_views = None
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The method's loss plus the online classifier's."""
