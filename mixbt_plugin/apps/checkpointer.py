@@ -55,7 +55,7 @@ class Checkpointer(Callback):
         path = self._folder(trainer) / f"{self.cfg.get('name', 'model')}-ep{epoch}.ckpt"
         partial = path.with_name(path.name + PARTIAL)
         try:
-            trainer.save_checkpoint(partial)
+            trainer.save_checkpoint(partial, weights_only=False)
             if trainer.is_global_zero:
                 put_in_place(partial, path)
         except OSError as error:

@@ -54,7 +54,7 @@ def compare(cfg: DictConfig) -> list[Row]:
     for seed in cfg.seeds:
         for method in cfg.methods:
             seconds, checkpoint = _pretrain(cfg, method, seed, output)
-            model, run_cfg = load_method(checkpoint)
+            model, run_cfg, _ = load_method(checkpoint)
             if method == cfg.methods[0]:
                 seed_everything(seed)
                 untrained = METHODS[run_cfg.method](run_cfg).eval()

@@ -29,7 +29,7 @@ def export(cfg: DictConfig) -> Path:
             network, or its features differ.
     """
     register()
-    model, pretrain_cfg = load_pretrained(cfg)
+    model, pretrain_cfg, _ = load_pretrained(cfg)
     kwargs: Any = OmegaConf.to_container(pretrain_cfg.backbone.get("kwargs") or OmegaConf.create())
     first = pretrain_cfg.augmentations[0]
     known = properties(pretrain_cfg.data.dataset)

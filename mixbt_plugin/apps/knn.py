@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mixbt_plugin.apps import commands, training
 from mixbt_plugin.apps.features import Features, extract_features
-from mixbt_plugin.apps.weights import load_pretrained, read_checkpoint
+from mixbt_plugin.apps.weights import Pretrained, load_pretrained
 from mixbt_plugin.data import properties
 from mixbt_plugin.host import WeightedKNNClassifier
 from mixbt_plugin.registry import register
@@ -46,15 +46,15 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
         raise ValueError(f"k={list(cfg.k)}: expected numbers of at least 1.")
     if any(t <= 0 for t in cfg.temperature):
         raise ValueError(f"temperature={list(cfg.temperature)}: expected numbers above 0.")
-    model, pretrain_cfg = load_pretrained(cfg)
+    pretrained = load_pretrained(cfg)
     features = extract_features(
-        model,
-        pretrain_cfg,
+        pretrained.model,
+        pretrained.cfg,
         batch_size=cfg.batch_size,
         num_workers=cfg.num_workers,
         device="cuda" if training.on_gpu(cfg) else "cpu",
     )
-    labels = _labels(cfg.pretrained_checkpoint, pretrain_cfg)
+    labels = _labels(pretrained)
     rows = []
     for kind, distance, k in product(cfg.feature_type, cfg.distance_function, cfg.k):
         if kind not in features.train:
@@ -98,10 +98,10 @@ def knn_accuracy(
     return float(acc1), float(acc5)
 
 
-def _labels(checkpoint: str, cfg: DictConfig) -> dict[str, Any]:
+def _labels(pretrained: Pretrained) -> dict[str, Any]:
     """What every row says of the number in it; of other codes' files the epoch is not known."""
+    _, cfg, epoch = pretrained
     epochs = cfg.get("max_epochs")
-    epoch = read_checkpoint(checkpoint)["epoch"] + 1 if epochs else None
     which = "unknown" if epoch is None else "last" if epoch == epochs else "intermediate"
     return {
         "evaluation": "kNN",

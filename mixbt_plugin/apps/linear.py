@@ -13,7 +13,7 @@ from mixbt_plugin.apps import commands, loading, training
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
 from mixbt_plugin.apps.features import averaged_features
 from mixbt_plugin.apps.results import Results
-from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
+from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_linear
 from mixbt_plugin.apps.weights import load_backbone
 from mixbt_plugin.data import (
@@ -93,7 +93,7 @@ def linear(cfg: DictConfig) -> Path:
             print(f"features  once, the mean of {passes} passes: 1 clean, {passes - 1} augmented")
             train = averaged_features(model, train, cfg, trainer)
             val = averaged_features(model, val, cfg, trainer)
-        loader = loading.train_loader(train, cfg, trainer, first_epoch(resumed))
+        loader = loading.train_loader(train, cfg, trainer, resumed)
     loading.fit(trainer, model, loader, loading.val_loader(val, cfg), resumed)
     results.print()
     return Path(trainer.log_dir or ".")

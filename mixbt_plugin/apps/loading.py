@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mixbt_plugin.apps.resuming import Resumed
 from mixbt_plugin.data import BatchKey, BatchViews, count_replaced, name_the_damaged_file
 from mixbt_plugin.views import BatchAugmentation
 
@@ -180,7 +180,7 @@ def train_loader(
     dataset: Any,
     cfg: DictConfig,
     trainer: Trainer,
-    first_epoch: int = 0,
+    resumed: Resumed | None = None,
     augmentation: BatchAugmentation | None = None,
 ) -> DataLoader[Any] | ViewsOnDevice:
     """Shuffled batches of ``optimizer.batch_size``, an incomplete last one dropped.
@@ -189,7 +189,7 @@ def train_loader(
         dataset: training images.
         cfg: parsed; with ``seed``, ``optimizer.batch_size`` and ``data.num_workers``.
         trainer: tells the epoch, the rank and the number of processes.
-        first_epoch: where a resumed run goes on.
+        resumed: the checkpoint that the run goes on from.
         augmentation: makes the views of each batch, on the trainer's accelerator where there is
             one, else in the loader's processes; None where the data set makes them itself.
 
@@ -197,6 +197,7 @@ def train_loader(
         ValueError: not one batch can be filled.
     """
     progress: Any = trainer.fit_loop.epoch_progress
+    first_epoch = resumed.first_epoch if resumed else 0
     sampler = EpochSampler(
         len(dataset),
         cfg.seed,
@@ -242,7 +243,7 @@ def views_loader(dataset: Any, cfg: DictConfig, batch_size: int) -> DataLoader[A
     return _loader(SeededDataset(dataset, cfg.seed), cfg, sampler=order, batch_size=batch_size)
 
 
-def fit(trainer: Trainer, model: Any, train: Any, validation: Any, resumed: Path | None) -> None:
+def fit(trainer: Trainer, model: Any, train: Any, validation: Any, resumed: Resumed | None) -> None:
     """Trains.
 
     Args:
@@ -255,8 +256,11 @@ def fit(trainer: Trainer, model: Any, train: Any, validation: Any, resumed: Path
     Raises:
         UnreadableImageError: an image file cannot be decoded; names it.
     """
+    path = None
+    if resumed is not None:
+        path, trainer.strategy.checkpoint_io = resumed.path, resumed
     if not isinstance(train, LightningDataModule):
-        trainer.fit(model, train, validation, ckpt_path=resumed)
+        trainer.fit(model, train, validation, ckpt_path=path)
         return
     if resumed is not None:
         print(
@@ -266,7 +270,7 @@ def fit(trainer: Trainer, model: Any, train: Any, validation: Any, resumed: Path
     module: Any = train
     module.val_dataloader = lambda: validation or []
     try:
-        trainer.fit(model, datamodule=module, ckpt_path=resumed)
+        trainer.fit(model, datamodule=module, ckpt_path=path)
     except RuntimeError as error:
         if "dali.ops.decoders" in str(error):
             raise name_the_damaged_file(module, error) from error

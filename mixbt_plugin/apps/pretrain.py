@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from mixbt_plugin.apps import commands, loading, training
 from mixbt_plugin.apps.results import Results
-from mixbt_plugin.apps.resuming import checkpoint_to_resume, first_epoch
+from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import (
     as_tensor,
@@ -56,7 +56,7 @@ def pretrain(cfg: DictConfig) -> Path:
     if from_dali:
         train: Any = dali_pretraining(cfg, trainer.world_size)
     else:
-        train = loading.train_loader(images, cfg, trainer, first_epoch(resumed), augmentation)
+        train = loading.train_loader(images, cfg, trainer, resumed, augmentation)
     training.announce(cfg, model, trainer.log_dir)
     loading.fit(trainer, model, train, validation, resumed)
     results.print()

@@ -1,14 +1,15 @@
-"""Which checkpoint a run goes on from."""
+"""Which checkpoint a run goes on from, and how it is handed to Lightning."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.plugins import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
-from mixbt_plugin.apps.weights import read_checkpoint
+from mixbt_plugin.checkpoints import read_checkpoint
 
 NOT_OF_THE_TRAINING = (
     *("resume_from_checkpoint", "auto_resume", "checkpoint", "wandb", "wandb_run_id"),
@@ -17,7 +18,36 @@ NOT_OF_THE_TRAINING = (
 MUST_AGREE = ("method", "method_kwargs", "backbone", "data.dataset", "data.color", "optimizer.name")
 
 
-def checkpoint_to_resume(cfg: DictConfig, kind: str) -> Path | None:
+class Resumed(TorchCheckpointIO):
+    """A checkpoint that a run goes on from: read once, and Lightning gets what was read.
+
+    Lightning by itself would read the file again, and with what PyTorch's version takes for safe.
+
+    Args:
+        path: of the checkpoint.
+
+    Attributes:
+        first_epoch: the epoch that training goes on with.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a checkpoint of a training.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._content: dict[str, Any] | None = read_checkpoint(path)
+        if "epoch" not in self._content:
+            raise ValueError(f"{path}: holds no 'epoch'; weights alone cannot be resumed.")
+        self.first_epoch = int(self._content["epoch"]) + 1
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        """The content, which is not kept afterwards, or that of another path."""
+        content, self._content = self._content, None
+        return read_checkpoint(path) if content is None or Path(path) != self.path else content
+
+
+def checkpoint_to_resume(cfg: DictConfig, kind: str) -> Resumed | None:
     """The checkpoint that ``resume_from_checkpoint`` means.
 
     ``auto`` is the newest run below ``<checkpoint.dir>/<kind>`` whose whole config is this one's,
@@ -29,7 +59,7 @@ def checkpoint_to_resume(cfg: DictConfig, kind: str) -> Path | None:
         kind: the method's name, or ``linear``.
 
     Returns:
-        Its path, or None to start afresh.
+        The checkpoint, read, or None to start afresh.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -41,17 +71,11 @@ def checkpoint_to_resume(cfg: DictConfig, kind: str) -> Path | None:
     if wanted == "auto":
         checkpoint = _newest_of_the_same_run(cfg, Path(cfg.checkpoint.dir) / kind)
         print(f"resume    {checkpoint or 'no earlier run with this config: starting afresh'}")
-        return checkpoint
-    checkpoint = Path(wanted)
-    read_checkpoint(checkpoint)
-    if (checkpoint.parent / CONFIG_FILE).is_file():
-        _require_the_same_run(cfg, checkpoint)
-    return checkpoint
-
-
-def first_epoch(checkpoint: Path | None) -> int:
-    """The epoch that training goes on with: 0 without a checkpoint."""
-    return 0 if checkpoint is None else int(read_checkpoint(checkpoint)["epoch"]) + 1
+        return Resumed(checkpoint) if checkpoint else None
+    resumed = Resumed(Path(wanted))
+    if (resumed.path.parent / CONFIG_FILE).is_file():
+        _require_the_same_run(cfg, resumed.path)
+    return resumed
 
 
 def _newest_of_the_same_run(cfg: DictConfig, folder: Path) -> Path | None:

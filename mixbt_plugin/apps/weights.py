@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -12,22 +12,16 @@ from torch import Tensor, nn
 
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
 from mixbt_plugin.apps.training import require_known
-from mixbt_plugin.checkpoints import Stem, find_backbone, load_into, read_file, stem_of
+from mixbt_plugin.checkpoints import (
+    Stem,
+    find_backbone,
+    load_into,
+    read_checkpoint,
+    read_file,
+    stem_of,
+)
 from mixbt_plugin.data import default_image_size
 from mixbt_plugin.host import METHODS, build_backbone
-
-
-def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint of pre-training; nothing in the file is executed.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not a checkpoint.
-    """
-    content = read_file(checkpoint)
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise ValueError(f"{checkpoint}: holds no 'state_dict'; not a checkpoint of pre-training.")
-    return content
 
 
 def load_backbone(backbone: nn.Module, checkpoint: str | Path) -> None:
@@ -63,11 +57,22 @@ def _stem_beside(checkpoint: str | Path) -> Stem | None:
     return stem_of(backbone)
 
 
-def load_method(checkpoint: str | Path) -> tuple[Any, DictConfig]:
-    """A pre-trained method and its config, from a checkpoint with ``args.json`` beside it.
+class Pretrained(NamedTuple):
+    """What a checkpoint holds.
 
-    Returns:
-        The module in evaluation mode, and the config.
+    Attributes:
+        model: a method or `BackboneAlone`, in evaluation mode.
+        cfg: tells how to feed it.
+        epochs: how many it was trained for; None where the file does not say.
+    """
+
+    model: Any
+    cfg: DictConfig
+    epochs: int | None
+
+
+def load_method(checkpoint: str | Path) -> Pretrained:
+    """A pre-trained method and its config, from a checkpoint with ``args.json`` beside it.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -76,11 +81,12 @@ def load_method(checkpoint: str | Path) -> tuple[Any, DictConfig]:
     cfg = load_config(checkpoint)
     require_known("method", cfg.method, METHODS)
     model: Any = METHODS[cfg.method](cfg)
+    content = read_checkpoint(checkpoint)
     try:
-        model.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+        model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise ValueError(f"{checkpoint}: does not fit its args.json. {error}") from error
-    return model.eval(), cfg
+    return Pretrained(model.eval(), cfg, content["epoch"] + 1 if "epoch" in content else None)
 
 
 class BackboneAlone(nn.Module):
@@ -99,7 +105,7 @@ class BackboneAlone(nn.Module):
         return {"feats": self.backbone(images)}
 
 
-def load_pretrained(cfg: DictConfig) -> tuple[Any, DictConfig]:
+def load_pretrained(cfg: DictConfig) -> Pretrained:
     """What ``pretrained_checkpoint`` holds, with the config that tells how to feed it.
 
     Where ``backbone.name`` is null that is the method and the config of ``args.json`` beside the
@@ -110,9 +116,6 @@ def load_pretrained(cfg: DictConfig) -> tuple[Any, DictConfig]:
         cfg: ``pretrained_checkpoint``, ``backbone``, ``pretrain_method`` and ``data``. The keys of
             ``data`` that are not null replace those of pre-training, those of
             ``data.augmentations`` (crop_size, mean, std) those of its first pipeline.
-
-    Returns:
-        The module in evaluation mode, whose ``backbone`` is loaded, and the config.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -129,10 +132,11 @@ def load_pretrained(cfg: DictConfig) -> tuple[Any, DictConfig]:
                 f"backbone.name is missing: {checkpoint} has no {CONFIG_FILE} beside it, so "
                 "backbone.name and data.dataset must say what it is and which images to take."
             )
-        model, pretrain_cfg = load_method(checkpoint)
+        pretrained = load_method(checkpoint)
+        pretrain_cfg = pretrained.cfg
         pretrain_cfg.data = OmegaConf.merge(pretrain_cfg.data, data)
         pretrain_cfg.augmentations[0] = OmegaConf.merge(pretrain_cfg.augmentations[0], first)
-        return model, pretrain_cfg
+        return pretrained
     if "dataset" not in data:
         raise ValueError("data.dataset is missing: backbone.name is given, so it must be too.")
     first.setdefault("crop_size", default_image_size(data["dataset"]))
@@ -146,7 +150,7 @@ def load_pretrained(cfg: DictConfig) -> tuple[Any, DictConfig]:
     )
     backbone, _ = build_backbone(pretrain_cfg, pretrain_cfg.method)
     load_backbone(backbone, checkpoint)
-    return BackboneAlone(backbone).eval(), pretrain_cfg
+    return Pretrained(BackboneAlone(backbone).eval(), pretrain_cfg, None)
 
 
 def _without_nulls(cfg: Any) -> dict[Any, Any]:

@@ -2,7 +2,7 @@
 
 from mixbt_plugin.checkpoints.exporting import FORMATS, ExportError, ImageFormat, export_backbone
 from mixbt_plugin.checkpoints.layouts import BackboneWeights, find_backbone, load_into
-from mixbt_plugin.checkpoints.reading import put_in_place, read_file
+from mixbt_plugin.checkpoints.reading import put_in_place, read_checkpoint, read_file
 from mixbt_plugin.checkpoints.stems import Stem, stem_of
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "find_backbone",
     "load_into",
     "put_in_place",
+    "read_checkpoint",
     "read_file",
     "stem_of",
 ]

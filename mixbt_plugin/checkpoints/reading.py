@@ -42,6 +42,19 @@ def read_file(path: str | Path) -> Any:
         raise ValueError(f"{path}: not a checkpoint that can be read ({error}).") from error
 
 
+def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint of pre-training; nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a checkpoint.
+    """
+    content = read_file(checkpoint)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise ValueError(f"{checkpoint}: holds no 'state_dict'; not a checkpoint of pre-training.")
+    return content
+
+
 def _require_checksums(path: Path) -> None:
     # torch.load does not look at the checksums that torch.save writes.
     if zipfile.is_zipfile(path):

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 
 from mixbt_plugin.apps import loading
 from mixbt_plugin.apps.pretrain import pretrain
-from mixbt_plugin.apps.weights import read_checkpoint
+from mixbt_plugin.checkpoints import read_checkpoint
 from mixbt_plugin.data import as_tensor, batch_augmentation, pretrain_dataset
 from tests.apps.composing import composed
 

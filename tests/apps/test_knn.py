@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,11 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("epoch,which", [(4, "last"), (1, "intermediate")])
 def test_rows_say_which_epoch_and_split(
-    epoch: int, which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    epoch: int,
+    which: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    files_read: list[dict[str, Any]],
 ) -> None:
     checkpoint = checkpoint_of(
         tmp_path, BACKBONE, "mnist5k", epoch, augmentations=[{"crop_size": 16}]
@@ -41,6 +46,7 @@ def test_rows_say_which_epoch_and_split(
         "temperature": "0.5",
     }
     assert row.items() >= expected.items()
+    assert len(files_read) == 1
     assert 20 < float(row["acc1"]) <= float(row["acc5"]) <= 100
 
 

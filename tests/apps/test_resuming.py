@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -19,14 +20,14 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps.checkpointer import Checkpointer
-from mixbt_plugin.apps.loading import EpochSampler, SeededDataset
-from mixbt_plugin.apps.resuming import checkpoint_to_resume
+from mixbt_plugin.apps.loading import EpochSampler, SeededDataset, fit
+from mixbt_plugin.apps.resuming import Resumed, checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.apps.training import prepare
-from mixbt_plugin.apps.weights import read_checkpoint
+from mixbt_plugin.checkpoints import read_checkpoint
 from mixbt_plugin.data import pretrain_dataset, pretrain_transform
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import register
@@ -107,26 +108,28 @@ def test_killed_and_resumed_is_bit_identical() -> None:
     assert len(rows(whole.parent, 3)) >= 2
 
 
-def train_until_killed(folder: str) -> None:
-    torch.set_num_threads(1)
+def saving_trainer(folder: Path, max_epochs: int, *callbacks: Callback) -> tuple[Trainer, Any]:
+    """Saves each epoch in a folder; with the method that it may train."""
     cfg = method_config("mixbt", checkpoint={"frequency": 1, "keep_prev": False})
-    model = METHODS["mixbt"](cfg)
-
-    class InFolder(Checkpointer):
-        @staticmethod
-        def _folder(trainer: Trainer) -> Path:
-            return Path(folder)
-
-    Trainer(
-        max_epochs=1000,
+    checkpointer: Any = Checkpointer(cfg)
+    checkpointer._folder = lambda trainer: folder
+    trainer = Trainer(
+        max_epochs=max_epochs,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[InFolder(cfg)],
+        callbacks=[*callbacks, checkpointer],
         limit_train_batches=1,
-    ).fit(model, loader(32))
+    )
+    return trainer, METHODS["mixbt"](cfg)
+
+
+def train_until_killed(folder: str) -> None:
+    torch.set_num_threads(1)
+    trainer, model = saving_trainer(Path(folder), 1000)
+    trainer.fit(model, loader(32))
 
 
 @pytest.mark.slow
@@ -163,34 +166,51 @@ class LimitFileSize(Callback):
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    cfg = method_config("mixbt", checkpoint={"frequency": 1, "keep_prev": False})
-    checkpointer: Any = Checkpointer(cfg)
-    checkpointer._folder = lambda trainer: tmp_path
-    trainer = Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        callbacks=[LimitFileSize(), checkpointer],
-    )
+    trainer, model = saving_trainer(tmp_path, 3, LimitFileSize())
     try:
         with pytest.raises(
             OSError, match=r"test-ep1.ckpt could not be written .* last good one is"
         ):
-            trainer.fit(METHODS["mixbt"](cfg), loader(32))
+            trainer.fit(model, loader(32))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["args.json", "test-ep0.ckpt"]
     assert read_checkpoint(tmp_path / "test-ep0.ckpt")["epoch"] == 0
 
 
+def test_a_checkpoint_is_read_once_and_as_weights_alone(
+    tmp_path: Path,
+    files_read: list[dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    logging.getLogger("lightning.pytorch").addHandler(caplog.handler)
+    trainer, model = saving_trainer(tmp_path, 1)
+    trainer.fit(model, loader(32))
+    resumed = Resumed(tmp_path / "test-ep0.ckpt")
+    assert resumed.first_epoch == 1
+
+    trainer, again = saving_trainer(tmp_path, 2)
+    fit(trainer, again, loader(32), None, resumed)
+    assert trainer.global_step == 2
+    assert [read["weights_only"] for read in files_read] == [True]
+    said = [*caplog.messages, *(str(warning.message) for warning in recwarn)]
+    assert any("Restor" in text for text in said)
+    assert not any("weights_only" in text for text in said)
+    assert resumed.load_checkpoint(tmp_path / "test-ep1.ckpt")["epoch"] == 1
+
+
 def saved_run(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True)
     cfg = method_config(changes.pop("method", "mixbt"), checkpoint={"dir": "runs"}, **changes)
     (folder / "args.json").write_text(json.dumps(OmegaConf.to_container(cfg)))
-    torch.save({"state_dict": {}}, folder / "x-ep0.ckpt")
+    torch.save({"state_dict": {}, "epoch": 0}, folder / "x-ep0.ckpt")
     return folder / "x-ep0.ckpt"
+
+
+def path_to_resume(cfg: DictConfig) -> Path | None:
+    resumed = checkpoint_to_resume(cfg, "mixbt")
+    return None if resumed is None else resumed.path
 
 
 def test_auto_takes_the_newest_run_of_the_whole_config() -> None:
@@ -202,11 +222,11 @@ def test_auto_takes_the_newest_run_of_the_whole_config() -> None:
     saved_run(Path("runs/mixbt/version_4"), method_kwargs__proj_output_dim=7)
     saved_run(Path("runs/mixbt/version_5"), max_epochs=6)
     cfg = method_config("mixbt", checkpoint={"dir": "runs"}, resume_from_checkpoint="auto")
-    assert checkpoint_to_resume(cfg, "mixbt") == newer
+    assert path_to_resume(cfg) == newer
     newer.unlink()
-    assert checkpoint_to_resume(cfg, "mixbt") == same
+    assert path_to_resume(cfg) == same
     same.unlink()
-    assert checkpoint_to_resume(cfg, "mixbt") is None
+    assert path_to_resume(cfg) is None
 
 
 @pytest.mark.parametrize(
@@ -229,7 +249,9 @@ def test_what_is_no_checkpoint_is_not_resumed(tmp_path: Path) -> None:
     whole = saved_run(tmp_path / "run")
     truncated = tmp_path / "truncated.ckpt"
     truncated.write_bytes(whole.read_bytes()[:300])
+    torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
     for path, error, message in (
+        (tmp_path / "weights.ckpt", ValueError, "holds no 'epoch'; weights alone cannot be"),
         (truncated, ValueError, "not a checkpoint that can be read"),
         (tmp_path / "none.ckpt", FileNotFoundError, "no such checkpoint"),
     ):

@@ -43,7 +43,7 @@ def test_pretrained_here_exported_and_loaded_in_timm(images: list[str]) -> None:
     folder = pretrain(small_run("pretrain/photo_patches/mixbt.yaml", *images))
     (checkpoint,) = folder.glob("*.ckpt")
     where = f"pretrained_checkpoint={checkpoint}"
-    model, _ = load_pretrained(composed("knn/default.yaml", where))
+    model, *_ = load_pretrained(composed("knn/default.yaml", where))
     batch = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         features = model.backbone(batch)
