@@ -72,6 +72,9 @@ def run_rank(
             rows.append([name, args.n, d, *found, f"{matrices:.2f}"])
     if rank == 0:
         results.put(rows)
+    # Gloo's threads let go of the last tensors meanwhile: with torch 2.5 they would wait for
+    # Python's lock, which destroying the group holds while it waits for them.
+    dist.barrier()
     dist.destroy_process_group()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mixbt_plugin.functional.standardize import Standardization
+from mixbt_plugin.functional.standardize import Standardization, column_sums
 
 
 class Derivation(Protocol):
@@ -100,35 +100,48 @@ class _Statistics(torch.autograd.Function):
         grams = new(len(wanted.grams), rows, rows)
         diagonals = new(len(wanted.diagonals), columns)
         row_sums = new(count if wanted.row_sums else 0, rows)
-        for at, block, (batches, spare) in _blocks(wanted, views, workspaces=2):
+        blocks = _blocks(rows, columns, views[0].device)
+        for at in blocks:
+            batches, spare = _workspaces(2, _batches_shape(wanted, views, at), views[0])
+            if len(blocks) == 1:
+                batches = torch.empty_like(batches)
+            block = [z[:, at] for z in views]
             means[:, at] = how.means(block)
             _center(block, means[:, at], batches)
             if how.scale:
                 scales[:, at] = how.scales(batches[:count], spare[:count])
             _scale_and_derive(wanted, scales[:, at], batches)
             for gram, index in zip(grams, wanted.grams):
-                gram.addmm_(batches[index], batches[index].T)
+                _add_lower_gram_(gram, batches[index])
             for diagonal, (u, v) in zip(diagonals, wanted.diagonals):
                 products = torch.mul(batches[u], batches[v], out=spare[0])
-                diagonal[at] = products.sum(dim=0) / rows
+                diagonal[at] = column_sums(products) / rows
             if wanted.row_sums:
                 row_sums += batches[:count].sum(dim=2)
-        ctx.wanted = wanted
+        for gram in grams:
+            _mirror_lower_(gram)
+        ctx.wanted, ctx.blocks, ctx.count = wanted, blocks, count
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(means, scales, *views)
+        # A single block is small, or on an accelerator, and kept.
+        ctx.save_for_backward(means, scales, *views, *([batches] if len(blocks) == 1 else []))
         return means.clone(), grams, diagonals, row_sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *output_grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        wanted, (means, scales, *views) = ctx.wanted, ctx.saved_tensors
-        how, count, rows = wanted.standardization, len(views), views[0].size(0)
+        wanted, count, (means, scales, *saved) = ctx.wanted, ctx.count, ctx.saved_tensors
+        views, kept = saved[:count], saved[count:]
+        how, rows = wanted.standardization, views[0].size(0)
         mean_grads, gram_grads, diagonal_grads, row_sum_grads = output_grads
         gradient_of = {} if gram_grads is None else dict(zip(wanted.grams, 2 * gram_grads))
         view_grads = [torch.empty_like(z) for z in views]
-        for at, block, (batches, spare, grads) in _blocks(wanted, views, workspaces=3):
-            _center(block, means[:, at], batches)
-            _scale_and_derive(wanted, scales[:, at], batches)
+        for at in ctx.blocks:
+            batches, spare, grads = _workspaces(3, _batches_shape(wanted, views, at), views[0])
+            if kept:
+                batches = kept[0]
+            else:
+                _center([z[:, at] for z in views], means[:, at], batches)
+                _scale_and_derive(wanted, scales[:, at], batches)
             for index, (batch, grad) in enumerate(zip(batches, grads)):
                 if index in gradient_of:
                     torch.mm(gradient_of[index], batch, out=grad)
@@ -167,6 +180,24 @@ def _scale_and_derive(wanted: Wanted, scales: Tensor, batches: Tensor) -> None:
         wanted.derivation(views, out=batches[len(scales) :])
 
 
+def _add_lower_gram_(gram: Tensor, z: Tensor) -> None:
+    """Adds ZZᵀ to the lower triangle of ``gram``, and to what its blocks of rows hold beside it."""
+    for start, stop in _row_blocks(len(z)):
+        gram[start:stop, :stop].addmm_(z[start:stop], z[:stop].T)
+
+
+def _mirror_lower_(gram: Tensor) -> None:
+    """Completes what `_add_lower_gram_` has left out."""
+    for start, stop in _row_blocks(len(gram)):
+        gram[:start, start:stop] = gram[start:stop, :start].T
+
+
+def _row_blocks(rows: int) -> list[tuple[int, int]]:
+    """Four blocks spare three eighths of a Gram matrix, but narrow ones slow the products down."""
+    height = max(128, -(-rows // 4))
+    return [(start, min(start + height, rows)) for start in range(0, rows, height)]
+
+
 def statistics(views: Sequence[Tensor], wanted: Wanted) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What is wanted of V views (N, D).
 
@@ -177,23 +208,22 @@ def statistics(views: Sequence[Tensor], wanted: Wanted) -> tuple[Tensor, Tensor,
     return means, grams, diagonals, row_sums
 
 
-def _blocks(
-    wanted: Wanted, views: Sequence[Tensor], workspaces: int
-) -> Iterator[tuple[slice, list[Tensor], list[Tensor]]]:
-    """Blocks of columns: which, the views' (N, d), and as many workspaces (batches, N, d)."""
-    rows, columns = views[0].shape
-    batches = len(views) + (wanted.derivation.count if wanted.derivation else 0)
-    width = min(columns, block_width(rows, views[0].device))
-    memory = _scratch.memory(workspaces * batches * rows * width, views[0])
-    for start in range(0, columns, width):
-        at = slice(start, min(start + width, columns))
-        shape = (workspaces, batches, rows, at.stop - at.start)
-        yield at, [z[:, at] for z in views], [*memory[: math.prod(shape)].view(shape)]
+def _blocks(rows: int, columns: int, device: torch.device) -> list[slice]:
+    """Blocks of columns: half a MiB of float32 a view on a CPU, all columns on an accelerator.
+
+    Many rows make narrow blocks, and narrow products cannot use the processor: hence a least width.
+    """
+    width = max(2**17 // rows, 256) if device.type == "cpu" else columns
+    return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
 
 
-def block_width(rows: int, device: torch.device) -> int:
-    """Columns in a block: half a MiB of float32 a view on a CPU, all columns on an accelerator."""
-    return max(1, 2**17 // rows) if device.type == "cpu" else 2**62
+def _batches_shape(wanted: Wanted, views: Sequence[Tensor], at: slice) -> tuple[int, int, int]:
+    derived = wanted.derivation.count if wanted.derivation else 0
+    return len(views) + derived, views[0].size(0), at.stop - at.start
+
+
+def _workspaces(count: int, shape: Sequence[int], like: Tensor) -> Tensor:
+    return _scratch.memory(count * math.prod(shape), like).view(count, *shape)
 
 
 class _Scratch(threading.local):

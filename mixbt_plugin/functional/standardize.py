@@ -11,6 +11,11 @@ from torch import Tensor
 from mixbt_plugin.functional.collectives import Ddp, shared_sum, world_size
 
 
+def column_sums(x: Tensor) -> Tensor:
+    """Sums over the rows of (…, N, d), as a product, which is faster than `Tensor.sum`."""
+    return x.new_ones(x.size(-2)) @ x
+
+
 def center(z: Tensor, *, ddp: Ddp = "exact") -> Tensor:
     """Subtracts each dimension's mean over the batch.
 
@@ -107,7 +112,7 @@ class Standardization:
 
     def means(self, views: Sequence[Tensor]) -> Tensor:
         """Means of some columns of V views (N, d), all rows, (V, d)."""
-        sums = torch.stack([z.sum(dim=0) for z in views])
+        sums = torch.stack([column_sums(z) for z in views])
         return self._pool(sums) / self._samples(views)
 
     def scales(self, centered: Tensor, spare: Tensor) -> Tensor:
@@ -117,7 +122,7 @@ class Standardization:
             centered: (V, N, d).
             spare: (V, N, d), is overwritten.
         """
-        squares = self._pool(torch.mul(centered, centered, out=spare).sum(dim=1))
+        squares = self._pool(column_sums(torch.mul(centered, centered, out=spare)))
         variance = squares / (self._samples(centered) - self.unbiased)
         return torch.rsqrt(_overflow_as_nan(variance) + self.eps)
 
@@ -137,9 +142,9 @@ class Standardization:
         Returns:
             ``grads`` and the shift (V, d).
         """
-        shift = -scales * self._pool(grads.sum(dim=1)) / self._samples(views)
+        shift = -scales * self._pool(column_sums(grads)) / self._samples(views)
         if self.scale:
-            along = self._pool(torch.mul(grads, views, out=spare).sum(dim=1))
+            along = self._pool(column_sums(torch.mul(grads, views, out=spare)))
             along /= self._samples(views) - self.unbiased
             grads.addcmul_(views, along[:, None], value=-1)
         return grads, shift

@@ -53,6 +53,7 @@ def run_rank(rank: int, port: int, folder: str) -> None:
         results["refused", name] = True
     results["mean"] = mean_over_processes(torch.tensor([float(rank), 2.0], requires_grad=True))
     torch.save(results, Path(folder) / f"{rank}.pt")
+    dist.barrier()
     dist.destroy_process_group()
 
 
