@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mixbt_plugin.functional.standardize import Standardization, column_sums
+from mixbt_plugin.functional.symmetric import add_lower_, mirror_lower_
 
 
 class Derivation(Protocol):
@@ -112,14 +113,14 @@ class _Statistics(torch.autograd.Function):
                 scales[:, at] = how.scales(batches[:count], spare[:count])
             _scale_and_derive(wanted, scales[:, at], batches)
             for gram, index in zip(grams, wanted.grams):
-                _add_lower_gram_(gram, batches[index])
+                add_lower_(gram, batches[index])
             for diagonal, (u, v) in zip(diagonals, wanted.diagonals):
                 products = torch.mul(batches[u], batches[v], out=spare[0])
                 diagonal[at] = column_sums(products) / rows
             if wanted.row_sums:
                 row_sums += batches[:count].sum(dim=2)
         for gram in grams:
-            _mirror_lower_(gram)
+            mirror_lower_(gram)
         ctx.wanted, ctx.blocks, ctx.count = wanted, blocks, count
         ctx.set_materialize_grads(False)
         # A single block is small, or on an accelerator, and kept.
@@ -178,24 +179,6 @@ def _scale_and_derive(wanted: Wanted, scales: Tensor, batches: Tensor) -> None:
         views *= scales[:, None]
     if wanted.derivation is not None:
         wanted.derivation(views, out=batches[len(scales) :])
-
-
-def _add_lower_gram_(gram: Tensor, z: Tensor) -> None:
-    """Adds ZZᵀ to the lower triangle of ``gram``, and to what its blocks of rows hold beside it."""
-    for start, stop in _row_blocks(len(z)):
-        gram[start:stop, :stop].addmm_(z[start:stop], z[:stop].T)
-
-
-def _mirror_lower_(gram: Tensor) -> None:
-    """Completes what `_add_lower_gram_` has left out."""
-    for start, stop in _row_blocks(len(gram)):
-        gram[:start, start:stop] = gram[start:stop, :start].T
-
-
-def _row_blocks(rows: int) -> list[tuple[int, int]]:
-    """Four blocks spare three eighths of a Gram matrix, but narrow ones slow the products down."""
-    height = max(128, -(-rows // 4))
-    return [(start, min(start + height, rows)) for start in range(0, rows, height)]
 
 
 def statistics(views: Sequence[Tensor], wanted: Wanted) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -26,6 +26,7 @@ from mixbt_plugin.functional.collectives import (
 )
 from mixbt_plugin.functional.columns import Derivation, Wanted, statistics
 from mixbt_plugin.functional.standardize import Standardization
+from mixbt_plugin.functional.symmetric import add_lower_, computed_share, mirror_lower_
 
 Impl = Literal["auto", "gram", "dense"]
 impl_choices: tuple[Impl, ...] = ("auto", "gram", "dense")
@@ -111,8 +112,9 @@ def correlations(
 def gram_is_cheaper(n: int, d: int, energies: Sequence[Pair]) -> bool:
     """Whether N x N matrices need fewer multiplications than D x D ones, forward and backward.
 
-    Of a batch Z the Gram side computes ZZᵀ and, backward, GZ: 2 N² D. Of a pair A, B the dense
-    side computes AᵀB and, backward, BGᵀ and AG: 3 N D², of a batch with itself 2 N D².
+    Of a batch Z the Gram side computes ZZᵀ, of which a share h is enough as it is symmetric, and,
+    backward, GZ: (1 + h) N² D. Of a pair A, B the dense side computes AᵀB and, backward, BGᵀ and
+    AG: 3 N D²; of a batch with itself (1 + h) N D².
 
     Args:
         n: rows of the global batch.
@@ -120,8 +122,8 @@ def gram_is_cheaper(n: int, d: int, energies: Sequence[Pair]) -> bool:
         energies: the pairs of batches.
     """
     batches = {batch for pair in energies for batch in pair}
-    gram = 2 * len(batches) * n
-    dense = sum(2 if u == v else 3 for u, v in energies) * d
+    gram = len(batches) * (1 + computed_share(n)) * n
+    dense = sum(1 + computed_share(d) if u == v else 3 for u, v in energies) * d
     return gram < dense
 
 
@@ -186,7 +188,12 @@ class _DenseEnergy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        c = a.T @ b
+        if a is b:
+            c = a.new_zeros(a.size(1), a.size(1))
+            add_lower_(c, a.T)
+            mirror_lower_(c)
+        else:
+            c = a.T @ b
         if world_size() > 1:
             dist.all_reduce(c)
         ctx.with_itself = a is b

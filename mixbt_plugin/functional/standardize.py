@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,13 +51,27 @@ def standardize(
     Returns:
         (N, D).
     """
+    if ddp == "legacy" or world_size() == 1:
+        return _batch_norm(z, unbiased=unbiased, eps=eps)
     centered = center(z, ddp=ddp)
-    squares = centered.square().sum(dim=0)
-    n = z.size(0)
-    if ddp == "exact":
-        squares, n = shared_sum(squares), n * world_size()
-    variance = _overflow_as_nan(squares / (n - 1 if unbiased else n))
-    return centered / torch.sqrt(variance + eps)
+    n = z.size(0) * world_size()
+    variance = shared_sum(centered.square().sum(dim=0)) / (n - 1 if unbiased else n)
+    return centered / torch.sqrt(_overflow_as_nan(variance) + eps)
+
+
+def _batch_norm(z: Tensor, *, unbiased: bool, eps: float) -> Tensor:
+    """`standardize` over these rows, by PyTorch's fused batch normalisation.
+
+    It knows the biased variance v alone: ``1 / √(v / s + eps) = √s / √(v + s · eps)``.
+    """
+    s = (z.size(0) - 1) / z.size(0) if unbiased else 1.0
+    weight = z.new_full((z.size(1),), math.sqrt(s)) if unbiased else None
+    standardized, _, scale = torch.native_batch_norm(
+        z, weight, None, None, None, True, 0.0, s * eps
+    )
+    # A variance that overflowed has scale 0: see `_overflow_as_nan`. One NaN in a column is enough.
+    standardized.detach()[0].add_(0 / scale)
+    return standardized
 
 
 def _overflow_as_nan(variance: Tensor) -> Tensor:
