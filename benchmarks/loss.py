@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -31,6 +33,7 @@ from mixbt_plugin.losses import (
 mixed: Callable[..., Any] = partial(mixed_barlow_twins_loss, unbiased=True, eps=0.0)
 hsic: Callable[..., Any] = partial(hsic_ssl_loss, unbiased=True, eps=0.0)
 multiview: Callable[..., Any] = partial(multiview_barlow_twins_loss, unbiased=True, eps=0.0)
+Row = dict[str, Any]
 HEADER = (
     *("objective", "N", "D", "ours ms", "products ms", "ours / products"),
     *("official ms", "official / ours", "solo-learn / ours"),
@@ -46,7 +49,8 @@ class Objective:
         views: how many.
         ours: of the views, with ``perm`` where it mixes.
         official: the same loss with D x D matrices.
-        matrices: D x D matrices that the official way holds at once, about.
+        products: D x D products of the official way, forward and backward.
+        matrices: D x D matrices that it holds at once, about.
         energies: the pairs of batches, for the rule of ``impl="auto"``.
         solo_learn: name of its function in ``solo.losses``.
     """
@@ -54,6 +58,7 @@ class Objective:
     views: int
     ours: Callable[..., Any]
     official: Callable[..., Tensor]
+    products: int
     matrices: int
     energies: Sequence[Pair]
     solo_learn: str | None = None
@@ -64,6 +69,7 @@ OBJECTIVES = {
         3,
         lambda z, perm, **kwargs: mixed(*z, perm=perm, mix=0.3, lamb_reg=4.0, **kwargs),
         dense.mixbt,
+        21,
         9,
         [(0, 1), (3, 0), (3, 1)],
     ),
@@ -71,6 +77,7 @@ OBJECTIVES = {
         2,
         lambda z, perm, **kwargs: barlow_twins_loss(*z, **kwargs),
         dense.barlow_twins,
+        3,
         5,
         [(0, 1)],
         "barlow_loss_func",
@@ -79,6 +86,7 @@ OBJECTIVES = {
         2,
         lambda z, perm, **kwargs: hsic(*z, lamb=dense.LAMB, **kwargs),
         dense.hsic_ssl,
+        3,
         5,
         [(0, 1)],
     ),
@@ -86,6 +94,7 @@ OBJECTIVES = {
         4,
         lambda z, perm, **kwargs: multiview(z, pairing="mean", pooled=True, **kwargs),
         dense.multiaug_barlow_twins,
+        3,
         5,
         [(4, 4)],
     ),
@@ -93,6 +102,7 @@ OBJECTIVES = {
         2,
         lambda z, perm, **kwargs: multiview_vicreg_loss(z, **kwargs),
         dense.vicreg,
+        6,
         8,
         [(0, 0), (1, 1)],
         "vicreg_loss_func",
@@ -109,8 +119,8 @@ def solo_learn_function(name: str | None) -> Callable[..., Tensor] | None:
     return getattr(solo.losses, name) if name else None
 
 
-def measure(name: str, n: int, d: int, args: argparse.Namespace) -> list[object]:
-    """One row of the table."""
+def measure(name: str, n: int, d: int, args: argparse.Namespace) -> Row:
+    """Times one objective at one size, in all ways that the limits allow."""
     objective = OBJECTIVES[name]
     views = [
         torch.randn(n, d, device=args.device, requires_grad=True) for _ in range(objective.views)
@@ -118,7 +128,10 @@ def measure(name: str, n: int, d: int, args: argparse.Namespace) -> list[object]
     perm = torch.randperm(n, device=args.device)
     side = "gram" if gram_is_cheaper(n, d, objective.energies) else "dense"
     other = "dense" if side == "gram" else "gram"
-    fits = 4 * d * d * objective.matrices <= args.gib * 2**30
+
+    def allowed(products: int, matrices: int) -> bool:
+        operations = 2 * n * d * d * products
+        return 4 * d * d * matrices <= args.gib * 2**30 and operations <= args.tera * 1e12
 
     def step(loss: Callable[[], Any]) -> None:
         for z in views:
@@ -128,36 +141,45 @@ def measure(name: str, n: int, d: int, args: argparse.Namespace) -> list[object]
 
     ours = partial(step, lambda: objective.ours(views, perm=perm))
     official = partial(step, lambda: objective.official(views, perm=perm))
+    batches = len({batch for pair in objective.energies for batch in pair})
     alternatives: dict[str, Callable[[], object]] = {
         "ours": ours,
-        "products": bare_products(
-            views, len({batch for pair in objective.energies for batch in pair})
-        ),
+        "products": bare_products(views, batches),
     }
-    if fits:
+    dense_is_allowed = allowed(objective.products, objective.matrices)
+    if dense_is_allowed:
         alternatives["official"] = official
-        solo = solo_learn_function(objective.solo_learn)
-        if solo:
-            alternatives["solo-learn"] = partial(step, lambda: solo(*views))
-    if fits or other == "gram":
+    solo = solo_learn_function(objective.solo_learn)
+    if solo and dense_is_allowed:
+        alternatives["solo-learn"] = partial(step, lambda: solo(*views))
+    if other == "gram" or allowed(3 * len(objective.energies), 2 * len(objective.energies)):
         alternatives["other"] = partial(step, lambda: objective.ours(views, perm=perm, impl=other))
-    times = interleave(alternatives, rounds=args.rounds, device=args.device)
+    times = interleave(alternatives, rounds=args.rounds, seconds=args.seconds, device=args.device)
+    return {
+        **{"objective": name, "n": n, "d": d, "side": side},
+        "ms": {key: 1e3 * median(values) for key, values in times.items()},
+        "to_ours": {key: ratio(values, times["ours"]) for key, values in times.items()},
+        "ours_to_products": ratio(times["ours"], times["products"]),
+        "mib": {
+            key: peak_memory(call) / 2**20
+            for key, call in (("ours", ours), ("official", official))
+            if key in times
+        },
+    }
 
-    def milliseconds(key: str) -> str:
-        return f"{median(times[key]) * 1e3:.2f}" if key in times else "-"
 
-    def times_ours(key: str, to: str = "ours") -> str:
-        return f"{ratio(times[key], times[to]):.2f}" if key in times else "-"
+def row(found: Row) -> list[object]:
+    """The cells of a measured size."""
 
-    memory = [
-        f"{peak_memory(ours) / 2**20:.1f}",
-        f"{peak_memory(official) / 2**20:.1f}" if fits else "-",
-    ]
+    def of(values: dict[str, float], key: str, digits: int = 2) -> str:
+        return f"{values[key]:.{digits}f}" if key in values else "-"
+
+    ms, to_ours, mib = found["ms"], found["to_ours"], found["mib"]
     return [
-        *(name, n, d, milliseconds("ours"), milliseconds("products")),
-        f"{ratio(times['ours'], times['products']):.2f}",
-        *(milliseconds("official"), times_ours("official"), times_ours("solo-learn")),
-        *(side, times_ours("other"), *memory),
+        *(found["objective"], found["n"], found["d"], of(ms, "ours"), of(ms, "products")),
+        f"{found['ours_to_products']:.2f}",
+        *(of(ms, "official"), of(to_ours, "official"), of(to_ours, "solo-learn")),
+        *(found["side"], of(to_ours, "other"), of(mib, "ours", 1), of(mib, "official", 1)),
     ]
 
 
@@ -185,17 +207,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=int,
         default=[128, 512, 1024, 2048, 4096, 8192, 16384, 32768],
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--gib", type=float, default=4.0, help="skip dense ways that need more")
+    parser.add_argument("--rounds", type=int, default=3, help="at least")
+    parser.add_argument("--seconds", type=float, default=1.0, help="at least, for a size")
+    parser.add_argument("--gib", type=float, default=4.0, help="skip dense ways that hold more")
+    parser.add_argument("--tera", type=float, default=2.0, help="and those of more operations")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--save", type=Path, help="a line of JSON for each size; goes on there")
     args = parser.parse_args(arguments)
     print(machine("numpy", "solo-learn"), flush=True)
-    rows = []
-    for name, n, d in product(args.objectives, args.n, args.d):
+    rows = read(args.save) if args.save and args.save.exists() else []
+    done = {(found["objective"], found["n"], found["d"]) for found in rows}
+    for n, d, name in product(args.n, args.d, args.objectives):
+        if (name, n, d) in done:
+            continue
         torch.manual_seed(0)
         rows.append(measure(name, n, d, args))
-        print(*rows[-1], flush=True)
-    print(table(HEADER, rows))
+        if args.save:
+            with args.save.open("a", encoding="utf-8") as file:
+                print(json.dumps(rows[-1]), file=file)
+        print(*row(rows[-1]), flush=True)
+    print(table(HEADER, map(row, rows)))
+
+
+def read(path: Path) -> list[Row]:
+    """What ``--save`` wrote."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 if __name__ == "__main__":

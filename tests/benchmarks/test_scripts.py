@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks import communication, loss, memory
+from benchmarks import communication, loss, loss_views, memory
 from benchmarks.loss import OBJECTIVES
 
 
-def test_loss_has_a_row_for_each_objective(capsys: pytest.CaptureFixture[str]) -> None:
-    loss.main(["--n", "8", "--d", "16", "--rounds", "1"])
+def test_loss_has_a_row_for_each_objective_and_goes_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    few = ["--n", "8", "--rounds", "1", "--seconds", "0", "--save", str(tmp_path / "loss.jsonl")]
+    loss.main([*few, "--d", "16"])
+    loss.main([*few, "--d", "16", "4"])
     printed = capsys.readouterr().out
     for name in OBJECTIVES:
+        assert printed.count(f"\n{name} 8 16 ") == 1
         assert f"| {name} | 8 | 16 |" in printed
+        assert f"| {name} | 8 | 4 |" in printed
+
+
+def test_loss_of_more_views(capsys: pytest.CaptureFixture[str]) -> None:
+    loss_views.main(["--n", "8", "--d", "16", "--rounds", "1", "--seconds", "0"])
+    assert capsys.readouterr().out.count("| 8 | 16 |") == 4
 
 
 def test_communication_counts_bytes(capsys: pytest.CaptureFixture[str]) -> None:
