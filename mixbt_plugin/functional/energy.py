@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import combinations
 from typing import Any, Literal
 
@@ -95,7 +96,7 @@ def correlations(
         impl = "gram" if gram_is_cheaper(rows * world_size(), columns, energies) else "dense"
     views = owed(views, ddp)
     if impl == "dense":
-        return _Dense(views, standardization, derivation, diagonals, ddp)
+        return _Dense(views, standardization, derivation, energies, diagonals, ddp)
     if ddp == "legacy" and world_size() > 1:
         views, standardization = standardization(views, ddp=ddp), Standardization(scale=False)
     grams = sorted({batch for pair in energies for batch in pair})
@@ -161,20 +162,31 @@ class _Dense(Correlations):
         views: Sequence[Tensor],
         standardization: Standardization,
         derivation: Derivation | None,
+        energies: Sequence[Pair],
         diagonals: Sequence[Pair],
         ddp: Ddp,
     ) -> None:
         self.n = views[0].size(0) * world_size()
+        self.views = views
         self.batches = standardization(views, ddp=ddp)
         if derivation is not None:
             self.batches += derivation(torch.stack(self.batches))
-        sums = torch.stack([z.sum(dim=0) for z in views])
-        self.means = total(sums) / self.n
-        products = [(self.batches[u] * self.batches[v]).sum(dim=0) for u, v in diagonals]
-        self.diagonals = total(torch.stack(products)) / self.n
+        self.energies, diagonal_of = {}, {}
+        for u, v in energies:
+            energy, diagonal = _CrossCorrelation.apply(self.batches[u], self.batches[v], self.n)
+            self.energies[u, v], diagonal_of[u, v] = energy, diagonal
+        further = [pair for pair in diagonals if pair not in diagonal_of]
+        if further:
+            products = [(self.batches[u] * self.batches[v]).sum(dim=0) for u, v in further]
+            diagonal_of.update(zip(further, total(torch.stack(products)) / self.n))
+        self.diagonals = torch.stack([diagonal_of[pair] for pair in diagonals])
+
+    @cached_property
+    def means(self) -> Tensor:  # type: ignore[override]
+        return total(torch.stack([z.sum(dim=0) for z in self.views])) / self.n
 
     def energy(self, u: int, v: int) -> Tensor:
-        return _DenseEnergy.apply(self.batches[u], self.batches[v]) / self.n**2
+        return self.energies[u, v]
 
     def sum(self, x: Tensor) -> Tensor:
         return x.sum(dim=-1)
@@ -183,11 +195,14 @@ class _Dense(Correlations):
         return total(torch.dot(self.batches[u].sum(dim=1), self.batches[v].sum(dim=1))) / self.n
 
 
-class _DenseEnergy(torch.autograd.Function):
-    """``‖C‖²_F``, C = AᵀB over the rows of all processes; its gradients are 2 B Cᵀ and 2 A C."""
+class _CrossCorrelation(torch.autograd.Function):
+    """``‖C‖²_F`` and the diagonal of C = AᵀB / n, over the rows of all processes.
+
+    A gradient G of C gives B Gᵀ / n to A and A G / n to B.
+    """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, n: int) -> tuple[Tensor, Tensor]:
         if a is b:
             c = a.new_zeros(a.size(1), a.size(1))
             add_lower_(c, a.T)
@@ -196,15 +211,19 @@ class _DenseEnergy(torch.autograd.Function):
             c = a.T @ b
         if world_size() > 1:
             dist.all_reduce(c)
-        ctx.with_itself = a is b
+        c /= n
+        ctx.n, ctx.with_itself = n, a is b
         ctx.save_for_backward(a, b, c)
-        return c.square().sum()
+        return c.square().sum(), c.diagonal().clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None]:
+    def backward(
+        ctx: Any, energy_grad: Tensor, diagonal_grad: Tensor
+    ) -> tuple[Tensor, Tensor | None, None]:
         a, b, c = ctx.saved_tensors
-        weight = 2 * grads[0]
+        grad = c * (2 / ctx.n * energy_grad)
+        grad.diagonal().add_(diagonal_grad, alpha=1 / ctx.n)
         if ctx.with_itself:
-            return (a @ c).mul_(2 * weight), None
-        return (b @ c.T).mul_(weight), (a @ c).mul_(weight)
+            return 2 * (a @ grad), None, None
+        return b @ grad.T, a @ grad, None
