@@ -81,18 +81,19 @@ def multiview_vicreg_loss(
     check_choice("ddp", ddp, ddp_choices)
 
     # Batches 0 … V-1 are the centred views; then their differences from the mean view, whose mean
-    # square is the invariance term of both pairings; then the means of the others.
+    # square is the invariance term of both pairings; then the means of the others. The differences
+    # of two views are the same but for their sign.
     v = len(views)
     itself = torch.eye(v, dtype=views[0].dtype, device=views[0].device)
-    weights = itself - 1 / v
+    weights = (itself - 1 / v)[: 1 if v == 2 else v]
+    differences = range(v, v + len(weights))
     if pairing == "all" or v == 2:
         sides, per_side = [*range(v)], 2.0 / v
         per_distance = 2 * v / (v - 1)
     else:
-        weights = torch.cat([weights, (1 - itself) / (v - 1)])
         sides, per_side = [*range(v), *range(2 * v, 3 * v)], 1.0 / v
         per_distance = (v / (v - 1)) ** 2
-    differences = range(v, 2 * v)
+        weights = torch.cat([weights, (1 - itself) / (v - 1)])
     c = correlations(
         views,
         standardization=Standardization(scale=False),
@@ -102,15 +103,17 @@ def multiview_vicreg_loss(
         impl=impl,
     )
     n, dim = views[0].size(0) * world_size(), views[0].size(1)
-    distances = c.diagonals[:v].sum(dim=0) + (c.means - c.means.mean(dim=0)).square().sum(dim=0)
-    variances = c.diagonals[v:] * (n / (n - 1))
+    of_differences, of_sides = c.diagonals.split([len(differences), len(sides)])
+    between_means = (c.means - c.means.mean(dim=0)).square().mean(dim=0)
+    distances = of_differences.mean(dim=0) + between_means
+    variances = of_sides * (n / (n - 1))
     hinges = torch.relu(1 - torch.sqrt(variances + eps)).sum(dim=0)
     distance, hinge, squares = c.sum(
         torch.stack([distances, hinges, variances.square().sum(dim=0)])
     )
     energies = torch.stack([c.energy(side, side) for side in sides]).sum() * (n / (n - 1)) ** 2
 
-    sim = per_distance * distance / (v * dim)
+    sim = per_distance * distance / dim
     var = per_side * hinge / dim
     cov = per_side * (energies - squares) / dim
     if ddp == "legacy":
