@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mixbt_plugin.apps.training import require_known
 from mixbt_plugin.data import PROPERTIES, check_dali, check_data
 from mixbt_plugin.host import METHODS, BaseMethod
-from mixbt_plugin.methods.linear import BATCH_NORM_MODES, SCHEDULERS
+from mixbt_plugin.methods.linear import LinearSchedule, LinearSettings
 from mixbt_plugin.methods.optimization import BARLOW_COSINE
 from mixbt_plugin.methods.settings import parse_settings
 from mixbt_plugin.registry import list_methods
@@ -156,20 +156,7 @@ class PretrainOptimizer(Optimizer):
 
 
 @dataclass
-class Scheduler:
-    """``scheduler`` of linear evaluation."""
-
-    name: str = setting(help="the schedule", choices=SCHEDULERS)
-    warmup_epochs: float = setting(ABSENT, low=0)
-    warmup_start_lr: float = setting(ABSENT, low=0)
-    min_lr: float = setting(ABSENT, low=0)
-    lr_decay_steps: list[int] | None = setting(ABSENT)
-    gamma: float = setting(ABSENT, above=0, high=1)
-    interval: str = setting(ABSENT, choices=("step", "epoch"))
-
-
-@dataclass
-class PretrainScheduler(Scheduler):
+class PretrainScheduler(LinearSchedule):
     """``scheduler`` of pre-training."""
 
     name: str = setting(
@@ -257,16 +244,13 @@ class Pretraining(Training):
 
 
 @dataclass
-class LinearEvaluation(Training):
+class LinearEvaluation(LinearSettings, Training):
     """A config of ``mixbt-linear``."""
 
     pretrained_feature_extractor: str = setting(help="path of a checkpoint of pre-training")
     pretrain_method: str | None = setting(ABSENT)
     optimizer: LinearOptimizer = setting(help="optimizer.name is needed")
-    scheduler: Scheduler = setting(help="scheduler.name is needed")
-    finetune: bool = setting(ABSENT)
-    backbone_batch_norm: str | None = setting(ABSENT, choices=(*BATCH_NORM_MODES, None))
-    feature_passes: int = setting(ABSENT, low=1)
+    scheduler: LinearSchedule = setting(help="scheduler.name is needed")
     label_smoothing: float = setting(ABSENT, low=0, high=1)
     mixup: float = setting(ABSENT, low=0)
     cutmix: float = setting(ABSENT, low=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,16 +18,39 @@ from torch.optim.lr_scheduler import (
 )
 
 from mixbt_plugin.host import LinearModel, classification_step
+from mixbt_plugin.settings import check_section, setting
 
 SCHEDULERS = ("warmup_cosine", "cosine", "step", "exponential", "reduce", "none")
-BATCH_NORM_MODES = ("eval", "train")
+
+
+@dataclass
+class LinearSettings:
+    """Keys of how the backbone is used."""
+
+    finetune: bool = setting(False)
+    backbone_batch_norm: str | None = setting(None, choices=("eval", "train"))
+    feature_passes: int = setting(1, low=1)
+
+
+@dataclass
+class LinearSchedule:
+    """``scheduler`` of linear evaluation."""
+
+    name: str = setting(help="the schedule", choices=SCHEDULERS)
+    warmup_epochs: float = setting(None, low=0)
+    warmup_start_lr: float = setting(None, low=0)
+    min_lr: float = setting(None, low=0)
+    lr_decay_steps: list[int] | None = setting(None)
+    gamma: float = setting(0.1, above=0, high=1)
+    interval: str = setting(None, choices=("step", "epoch"))
+
+
 DEFAULTS: Mapping[str, Any] = {
-    "finetune": False,
-    "backbone_batch_norm": None,
-    "feature_passes": 1,
+    **asdict(LinearSettings()),
     "optimizer.classifier_lr": None,
-    "scheduler.gamma": 0.1,
+    "scheduler.gamma": LinearSchedule.gamma,
 }
+"""Of the keys that the host does not know."""
 
 
 class LinearEvaluation(LinearModel):
@@ -133,13 +157,9 @@ class LinearEvaluation(LinearModel):
 
 
 def _check(cfg: DictConfig) -> None:
+    check_section(LinearSettings, {field.name: cfg[field.name] for field in fields(LinearSettings)})
+    check_section(LinearSchedule, cfg.scheduler, "scheduler", open_to=())
     name = cfg.scheduler.name
-    if name not in SCHEDULERS:
-        raise ValueError(f"scheduler.name={name!r}: expected one of {', '.join(SCHEDULERS)}.")
-    if cfg.backbone_batch_norm not in BATCH_NORM_MODES:
-        raise ValueError(
-            f"backbone_batch_norm={cfg.backbone_batch_norm!r}: expected eval or train."
-        )
     if cfg.feature_passes > 1 and (cfg.finetune or cfg.backbone_batch_norm == "train"):
         key = "finetune=True" if cfg.finetune else "backbone_batch_norm='train'"
         raise ValueError(

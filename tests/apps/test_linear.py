@@ -70,7 +70,7 @@ def test_last_and_best_epoch_are_told_apart(
 
 
 def test_a_resumed_run_knows_the_epochs_before(checkpoint: Path) -> None:
-    whole = evaluate(checkpoint, "+checkpoint.keep_prev=true")
+    whole = evaluate(checkpoint, "checkpoint.keep_prev=true")
     earlier = next(whole.glob("*-ep0.ckpt"))
     resumed = evaluate(checkpoint, f"resume_from_checkpoint={earlier}", "checkpoint.dir=resumed")
     assert results(resumed) == results(whole)

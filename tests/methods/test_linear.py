@@ -171,7 +171,10 @@ def test_the_classifier_has_a_rate_of_its_own(
         ({"scheduler__name": "cosin"}, "scheduler.name='cosin': expected one of"),
         ({"scheduler__name": "step"}, "scheduler.lr_decay_steps is missing"),
         ({"scheduler__name": "exponential"}, "scheduler.min_lr=0.0: .* above 0"),
-        ({"backbone_batch_norm": "trian"}, "backbone_batch_norm='trian': expected eval or train"),
+        (
+            {"backbone_batch_norm": "trian"},
+            "backbone_batch_norm='trian': expected one of eval, train",
+        ),
         ({"optimizer__classifier_lr": 1.0}, "optimizer.classifier_lr is for finetune=true"),
         (
             {
