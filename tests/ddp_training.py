@@ -1,4 +1,4 @@
-"""Trains every method on its share of each batch, with synchronised batch-norm.
+"""Trains every method on its share of each batch, with synchronised batch-norm unless ``local``.
 
 One process trains on whole batches; under ``python -m torch.distributed.run --nproc-per-node K
 -m tests.ddp_training OUT`` K processes train on 1 / K of the same batches under Lightning's DDP.
@@ -113,6 +113,7 @@ def train(
     processes: int,
     precision: Any = "64-true",
     poisoned: bool = False,
+    local: bool = False,
 ) -> dict[str, Any]:
     """The losses of a few SGD steps, the weights after them and the first step's gradient.
 
@@ -124,8 +125,12 @@ def train(
         processes: number of processes whose mixing is drawn.
         precision: Lightning's.
         poisoned: with a NaN on one process, and a guard that skips the step.
+        local: with ``ddp: local`` and batch-norm of each process; one process then trains on the
+            share of ``rank`` alone.
     """
     kwargs, views = METHOD_CASES[method]
+    shares = processes if local else world_size
+    kwargs = {**kwargs, "ddp": "local" if local else "exact"}
     seed_everything(0)
     register()
     cfg = method_config(method, {**kwargs, "proj_output_dim": dim}, large=views)
@@ -138,8 +143,9 @@ def train(
     }
     cfg.scheduler.name = "none"
     model: Any = METHODS[method](cfg)
-    synchronize(model)
-    model.draw_mixing = draw_for(rank, world_size, processes)
+    if not local:
+        synchronize(model)
+    model.draw_mixing = draw_for(rank, shares, processes)
     log_terms = model.log_terms
 
     def remember(terms: dict[str, Any]) -> None:
@@ -158,7 +164,7 @@ def train(
 
     model.log_dict = listen
     images = Batches(GLOBAL_BATCH * STEPS, [16] * views)
-    share = Subset(images, range(rank, len(images), world_size))
+    share = Subset(images, range(rank, len(images), shares))
     losses, gradient = Losses(), Gradient()
     guard = NumericalGuard(OmegaConf.create({"numerics": {"on_nonfinite": "skip"}}))
     trainer = Trainer(
@@ -166,7 +172,7 @@ def train(
         devices=world_size,
         strategy="ddp" if world_size > 1 else "auto",
         max_epochs=1,
-        max_steps=PRECISIONS[precision][1],
+        max_steps=1 if local else PRECISIONS[precision][1],
         precision=precision,
         use_distributed_sampler=False,
         callbacks=[losses, gradient, *([Poison(), guard] if poisoned else [])],
@@ -175,7 +181,7 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(model, DataLoader(share, batch_size=GLOBAL_BATCH // world_size))
+    trainer.fit(model, DataLoader(share, batch_size=GLOBAL_BATCH // shares))
     return {
         "losses": losses.values,
         "weights": dict(model.state_dict()),
@@ -196,6 +202,8 @@ def main() -> None:
         for dim in DIMENSIONS.values()
         for precision in PRECISIONS
     }
+    for method in METHOD_CASES:
+        results["local", method] = train(method, 40, rank, world_size, world_size, local=True)
     results["poisoned"] = train("mixbt", 40, rank, world_size, world_size, poisoned=True)
     torch.save(results, f"{sys.argv[1]}.{rank}")
 

@@ -9,6 +9,7 @@ For two standardised batches A, B of shape (N, D) with cross-correlation ``C = A
 """
 
 from mixbt_plugin.functional.collectives import (
+    as_asked,
     ddp_choices,
     mean_over_processes,
     require_equal_rows,
@@ -28,6 +29,7 @@ __all__ = [
     "Combination",
     "Correlations",
     "Standardization",
+    "as_asked",
     "center",
     "correlations",
     "ddp_choices",

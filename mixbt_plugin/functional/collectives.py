@@ -4,33 +4,63 @@
 is the same on every process therefore has to send back ``world_size`` times its gradient for its
 own rows: the average is then the gradient that one process with the whole batch computes.
 
-Two ways are offered by name:
+Three ways are offered by name:
 
 - ``"exact"``: statistics of the global batch and that factor, so that k processes train as one;
 - ``"legacy"``: what solo-learn, Barlow Twins' and Mixed Barlow Twins' official codes do: statistics
   of the local batch, and an ``all_reduce`` that autograd does not see, which makes the gradient
-  ``1 / world_size`` of the true one.
+  ``1 / world_size`` of the true one;
+- ``"local"``: each process has the loss of its own rows, as if it were the only one, and
+  `DistributedDataParallel` averages, as in fastssl's distributed runs. It is for whole losses,
+  which `as_asked` wraps.
 
-Each process must hold the same number of rows; `require_equal_rows` says so where they do not.
+Each process must hold the same number of rows, but with ``"local"``; `require_equal_rows` says so
+where they do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeVar
 from weakref import WeakSet
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-Ddp = Literal["exact", "legacy"]
-ddp_choices: tuple[Ddp, ...] = ("exact", "legacy")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+Ddp = Literal["exact", "legacy", "local"]
+ddp_choices: tuple[Ddp, ...] = ("exact", "legacy", "local")
+_alone = ContextVar("_alone", default=False)
 
 
 def world_size() -> int:
-    """Number of processes of the running group, 1 outside of one."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Number of processes of the running group, 1 outside of one, or within a local loss."""
+    return dist.get_world_size() if _in_a_group() else 1
+
+
+def _in_a_group() -> bool:
+    return dist.is_available() and dist.is_initialized() and not _alone.get()
+
+
+def as_asked(loss: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Computes a loss with ``ddp="local"`` as ``"exact"`` in a group of this process alone."""
+
+    @wraps(loss)
+    def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        if kwargs.get("ddp") != "local":
+            return loss(*args, **kwargs)
+        kwargs["ddp"] = "exact"
+        before = _alone.set(True)
+        try:
+            return loss(*args, **kwargs)
+        finally:
+            _alone.reset(before)
+
+    return wrapper
 
 
 def require_equal_rows(rows: int, device: torch.device) -> None:
@@ -67,8 +97,8 @@ _compared: WeakSet[Any] = WeakSet()
 
 
 def rank() -> int:
-    """This process's number in the running group, 0 outside of one."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    """This process's number in the running group, 0 outside of one, or within a local loss."""
+    return dist.get_rank() if _in_a_group() else 0
 
 
 def gather_rows(z: Tensor) -> Tensor:
@@ -135,7 +165,7 @@ class _Scaled(torch.autograd.Function):
 
 def owed(views: Sequence[Tensor], ddp: Ddp) -> Sequence[Tensor]:
     """The views, whose gradients become what `DistributedDataParallel` shall average."""
-    if world_size() == 1 or ddp == "legacy":
+    if world_size() == 1 or ddp != "exact":
         return views
     return _Scaled.apply(world_size(), *views)
 

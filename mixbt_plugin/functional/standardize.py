@@ -22,12 +22,12 @@ def center(z: Tensor, *, ddp: Ddp = "exact") -> Tensor:
 
     Args:
         z: (N, D).
-        ddp: ``"exact"`` takes the mean over the rows of all processes, ``"legacy"`` over these.
+        ddp: ``"exact"`` takes the mean over the rows of all processes, the others over these.
 
     Returns:
         (N, D), mean 0 in each column.
     """
-    if ddp == "legacy":
+    if ddp != "exact":
         return z - z.mean(dim=0)
     return z - shared_sum(z.sum(dim=0)) / (z.size(0) * world_size())
 

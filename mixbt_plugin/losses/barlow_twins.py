@@ -10,6 +10,7 @@ from torch import Tensor
 from mixbt_plugin.functional import (
     Correlations,
     Standardization,
+    as_asked,
     correlations,
     ddp_choices,
     full_precision,
@@ -28,6 +29,7 @@ class BarlowTwinsLoss(NamedTuple):
     off_diag: Tensor
 
 
+@as_asked
 @full_precision
 def barlow_twins_loss(
     z_a: Tensor,
@@ -53,7 +55,7 @@ def barlow_twins_loss(
         unbiased: standardise with the unbiased variance (divided by N - 1).
         eps: added to the variance.
         impl: ``"gram"`` (N x N), ``"dense"`` (D x D) or ``"auto"``; see `correlations`.
-        ddp: ``"exact"`` or ``"legacy"``; see `mixbt_plugin.functional.collectives`.
+        ddp: ``"exact"``, ``"legacy"`` or ``"local"``; see `mixbt_plugin.functional.collectives`.
 
     Returns:
         The loss and its two terms, unweighted.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixbt_plugin.functional import (
     Standardization,
+    as_asked,
     correlations,
     ddp_choices,
     full_precision,
@@ -85,6 +86,7 @@ def _per_row(mix: float | Tensor, z: Tensor) -> Tensor:
     return mix.to(z).reshape(-1, 1).expand(z.size(0), 1)
 
 
+@as_asked
 @full_precision
 def mixed_barlow_twins_loss(
     z_a: Tensor,

@@ -12,6 +12,7 @@ from torch import Tensor
 from mixbt_plugin.functional import (
     Combination,
     Standardization,
+    as_asked,
     correlations,
     ddp_choices,
     full_precision,
@@ -26,6 +27,7 @@ Pairing = Literal["all", "mean"]
 pairing_choices: tuple[Pairing, ...] = ("all", "mean")
 
 
+@as_asked
 @full_precision
 def multiview_barlow_twins_loss(
     views: Sequence[Tensor],

@@ -11,6 +11,7 @@ from torch import Tensor
 from mixbt_plugin.functional import (
     Combination,
     Standardization,
+    as_asked,
     correlations,
     ddp_choices,
     full_precision,
@@ -31,6 +32,7 @@ class VICRegLoss(NamedTuple):
     cov: Tensor
 
 
+@as_asked
 @full_precision
 def multiview_vicreg_loss(
     views: Sequence[Tensor],
@@ -66,7 +68,7 @@ def multiview_vicreg_loss(
         impl: as in `barlow_twins_loss`.
         ddp: ``"exact"`` takes ``sim`` over the global batch, ``"legacy"`` over this process's rows,
             as solo-learn does. Variances and covariances are of the global batch in both, and the
-            averaged gradient is the same.
+            averaged gradient is the same. ``"local"`` takes all three over this process's rows.
 
     Returns:
         The loss and its three terms, unweighted.

@@ -116,12 +116,12 @@ class ProjectorMethod(BaseMethod):
     def log_terms(self, terms: dict[str, Tensor]) -> None:
         """Logs terms of the loss, each as ``train_<name>``, as means over the processes.
 
-        With ``ddp: exact`` every process has the terms of the global batch already. With
-        ``legacy`` one reduction is shared by all of them; Lightning's ``sync_dist`` would put a
-        barrier and a reduction of its own behind each, at each step.
+        With ``ddp: exact`` every process has the terms of the global batch already. Otherwise one
+        reduction is shared by all of them; Lightning's ``sync_dist`` would put a barrier and a
+        reduction of its own behind each, at each step.
         """
         values = torch.stack([value.detach() for value in terms.values()])
-        if self.settings.ddp == "legacy":
+        if self.settings.ddp != "exact":
             values = mean_over_processes(values)
         named = {f"train_{name}": value for name, value in zip(terms, values)}
         self.log_dict(named, on_epoch=True, sync_dist=False)

@@ -59,9 +59,10 @@ class LossSettings:
     ddp: str = setting(
         "exact",
         help="exact: the loss of the global batch; legacy: solo-learn's local statistics and "
-        "1 / world_size gradient",
+        "1 / world_size gradient; local: a loss per process, whose gradients are averaged "
+        "(fastssl on ImageNet-100)",
         source="this plugin",
-        choices=("exact", "legacy"),
+        choices=("exact", "legacy", "local"),
     )
 
     def loss_arguments(self) -> dict[str, Any]:

@@ -30,6 +30,15 @@ def block_permutation(n: int) -> torch.Tensor:
     return torch.cat([reversed_rows(half) + rank * half for rank in range(WORLD_SIZE)])
 
 
+def share(rank: int, count: int, n: int, d: int) -> list[torch.Tensor]:
+    """A process's rows of the views."""
+    return [z.detach().chunk(WORLD_SIZE)[rank].requires_grad_() for z in random_views(count, n, d)]
+
+
+def uneven_share(rank: int, count: int) -> list[torch.Tensor]:
+    return [z.detach()[: 8 - rank].requires_grad_() for z in random_views(count, 8, 20)]
+
+
 def run_rank(rank: int, port: int, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
@@ -37,20 +46,18 @@ def run_rank(rank: int, port: int, folder: str) -> None:
     results: dict[Any, Any] = {}
     for name, (count, loss) in LOSSES.items():
         for n, d in ((8, 20), (24, 5)):
-            views = [
-                z.detach().chunk(WORLD_SIZE)[rank].requires_grad_()
-                for z in random_views(count, n, d)
-            ]
+            views = share(rank, count, n, d)
             for impl in ("gram", "dense"):
-                for ddp in ("exact", "legacy"):
+                for ddp in ("exact", "legacy", "local"):
                     results[name, n, impl, ddp] = value_and_gradient(
                         loss, views, impl=impl, ddp=ddp
                     )
     for name, (count, loss) in LOSSES.items():
-        uneven = [z.detach()[: 8 - rank].requires_grad_() for z in random_views(count, 8, 20)]
+        uneven = uneven_share(rank, count)
         with pytest.raises(ValueError, match="the processes hold 8, 7 rows: expected as many on"):
             value_and_gradient(loss, uneven)
         results["refused", name] = True
+        results["uneven", name] = value_and_gradient(loss, uneven, ddp="local")
     results["mean"] = mean_over_processes(torch.tensor([float(rank), 2.0], requires_grad=True))
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.barrier()
@@ -123,6 +130,27 @@ def test_legacy_is_solo_learns_way(
     for rank_value, _ in ranks:
         torch.testing.assert_close(rank_value, value, rtol=1e-10, atol=0)
     assert (rows - gradient).norm() <= 1e-6 * gradient.norm()
+
+
+@pytest.mark.parametrize("impl", ["gram", "dense"])
+@pytest.mark.parametrize("n,d", [(8, 20), (24, 5)])
+@pytest.mark.parametrize("name", LOSSES)
+def test_local_is_each_process_alone(
+    name: str, n: int, d: int, impl: str, results: list[dict[Any, Any]]
+) -> None:
+    count, loss = LOSSES[name]
+    for rank, result in enumerate(results):
+        expected = value_and_gradient(loss, share(rank, count, n, d), impl=impl)
+        torch.testing.assert_close(result[name, n, impl, "local"], expected)
+    assert results[0][name, n, impl, "local"][0] != results[1][name, n, impl, "local"][0]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_local_takes_uneven_batches(name: str, results: list[dict[Any, Any]]) -> None:
+    count, loss = LOSSES[name]
+    for rank, result in enumerate(results):
+        expected = value_and_gradient(loss, uneven_share(rank, count))
+        torch.testing.assert_close(result["uneven", name], expected)
 
 
 @pytest.mark.parametrize("name", ["vicreg_all", "vicreg_mean"])

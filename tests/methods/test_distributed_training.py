@@ -60,6 +60,24 @@ def test_losses_gradient_and_weights(
         assert relative_difference(result["weights"][name], weight) < tolerance, name
 
 
+@pytest.mark.parametrize("method", METHOD_CASES)
+def test_local_losses_are_those_of_single_processes(
+    method: str, distributed: tuple[int, Any]
+) -> None:
+    """Of the first step: after it the processes' weights are no longer those of each alone."""
+    processes, results = distributed
+    alone = [train(method, 40, rank, 1, processes, local=True) for rank in range(processes)]
+    gradient = torch.stack([result["gradient"] for result in alone]).mean(dim=0)
+    for result, expected in zip(results, alone):
+        found = result["local", method]
+        assert found["losses"] == pytest.approx(expected["losses"], rel=1e-10)
+        assert relative_difference(found["gradient"], gradient) < 1e-10
+        for name, values in found["logged"].items():
+            mean = sum(other["logged"][name][0] for other in alone) / processes
+            assert values[0] == pytest.approx(mean, rel=1e-10), name
+    assert len({result["local", method]["losses"][0] for result in results}) == processes
+
+
 def test_a_step_that_is_bad_on_one_process_is_skipped_on_all(distributed: tuple[int, Any]) -> None:
     first, *others = [result["poisoned"] for result in distributed[1]]
     assert first["skipped"] == 1
