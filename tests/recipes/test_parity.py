@@ -309,6 +309,18 @@ def test_each_width_of_fastssls_tables_brings_its_weight(config: str) -> None:
             assert cfg.method_kwargs.var_loss_weight == weight / 2
 
 
+@pytest.mark.parametrize("config", [c for c in CONFIGS if "/fastssl/" in c])
+def test_fastssls_processes_have_losses_and_batch_norm_of_their_own(
+    config: str, tmp_path: Path
+) -> None:
+    (tmp_path / "class0").mkdir()
+    cfg = parsed(config, tmp_path)
+    several = "imagenet100" in config
+    assert len(cfg.devices) == (2 if several else 1)
+    assert built(cfg).settings.ddp == ("local" if several else "exact")
+    assert not (several and cfg.sync_batchnorm)
+
+
 def test_every_parity_config_says_where_it_deviates() -> None:
     parity = [config for config in CONFIGS if config.startswith("parity/")]
     assert len(parity) > 50
