@@ -167,7 +167,7 @@ def test_labels_are_smoothed_in_training(checkpoint: Path) -> None:
 
 
 def test_a_run_resumes_where_it_stopped(checkpoint: Path) -> None:
-    whole = evaluate(checkpoint, "+checkpoint.keep_prev=true")
+    whole = evaluate(checkpoint, "checkpoint.keep_prev=true")
     earlier = next(whole.glob("*-ep0.ckpt"))
     resumed = evaluate(checkpoint, f"resume_from_checkpoint={earlier}", "checkpoint.dir=resumed")
     states = [
