@@ -40,17 +40,17 @@ def header(config: str) -> dict[str, str]:
     return fields
 
 
-def composed(config: str) -> DictConfig:
+def composed(config: str, *overrides: str) -> DictConfig:
     """A shipped config, by its path without suffix."""
-    return copy.deepcopy(_composed(config))
+    return copy.deepcopy(_composed(config, *overrides))
 
 
 _composed = cache(composing.composed)
 
 
-def parsed(config: str, folder: Path) -> DictConfig:
+def parsed(config: str, folder: Path, *overrides: str) -> DictConfig:
     """A shipped config as the methods get it, with all images below ``folder``."""
-    cfg = composed(config)
+    cfg = composed(config, *overrides)
     for key in ("train_path", "val_path"):
         if cfg.data.get(key) is not None:
             cfg.data[key] = str(folder)

@@ -182,6 +182,30 @@ def test_learning_rates(name: str, cfg: Any) -> None:
             assert rates["backbone_bias"] == rates["projector_bias"] == bias
 
 
+def test_a_config_can_say_fastssls_schedule_on_imagenet_1k(tmp_path: Path) -> None:
+    """As docs/recipes.md has it; the scheduler of fastssl's script begins with step 1."""
+    (tmp_path / "class0").mkdir()
+    epoch, epochs = 5004, 100
+    cfg = parsed(
+        "parity/fastssl/imagenet100/multiaug_barlow_twins_2views",
+        tmp_path,
+        *("data.dataset=imagenet", "optimizer.name=adamw", "optimizer.lr=0.001"),
+        *("scheduler.name=barlow_cosine", "+scheduler.warmup_epochs=1"),
+        *("+scheduler.final_lr_ratio=0.001", f"+scheduler.first_epoch={1 / epoch}"),
+    )
+    official = Official(18, (512, 512), 525_824, 1e-3, 256, epochs)
+    assert IMAGES["imagenet"] // official.batch == epoch
+    optimizer, scheduler = optimisation(built(cfg), official, cfg)
+    assert type(optimizer).__name__ == "AdamW"
+    last = epochs * epoch - 1
+    middle = (epoch + epochs * epoch) // 2 - 1
+    for step, factor in (
+        *((0, 1 / epoch), (epoch // 2 - 1, 0.5), (epoch - 1, 1.0)),
+        *((middle, 0.5005), (last, 0.001)),
+    ):
+        assert rates_at(step, optimizer, scheduler)["backbone"] == pytest.approx(factor * 1e-3)
+
+
 def optimisation(model: Any, official: Official, cfg: Any) -> tuple[Any, Any]:
     """The optimiser and the schedule, None for none, of a training on the real number of images."""
     steps = IMAGES[cfg.data.dataset] // official.batch * official.epochs
