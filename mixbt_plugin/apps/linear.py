@@ -133,8 +133,6 @@ def _check(cfg: DictConfig) -> None:
         raise ValueError(
             "auto_augment: solo-learn's own main_linear.py does it; leave it out here."
         )
-    if cfg.data.format == "dali" and cfg.data.get("train_subset") is not None:
-        raise ValueError("data.train_subset: DALI reads whole folders; data.format=image_folder.")
     if (cfg.mixup or cfg.cutmix) and cfg.optimizer.batch_size % 2:
         raise ValueError(
             f"optimizer.batch_size={cfg.optimizer.batch_size}: mixup and cutmix mix the batch "

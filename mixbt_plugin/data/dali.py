@@ -49,6 +49,12 @@ def check_dali(cfg: DictConfig) -> None:
             "data.unreadable='skip' with data.format='dali': DALI stops at a file that it cannot "
             "read; data.format=image_folder can skip it."
         )
+    if cfg.data.get("train_subset") is not None:
+        raise ValueError(
+            f"data.train_subset={cfg.data.train_subset!r} with data.format='dali': DALI reads "
+            "whole folders; data.format=image_folder and h5 take the files of a list, and "
+            "data.fraction takes a share with DALI too."
+        )
     for place, pipeline in enumerate(cfg.get("augmentations") or []):
         if pipeline.equalization.prob:
             raise ValueError(

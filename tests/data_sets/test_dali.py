@@ -185,6 +185,18 @@ def test_linear_evaluation(images: Path, size: int) -> None:
 
 
 @marked
+def test_a_list_of_files_is_refused_in_fine_tuning(images: Path) -> None:
+    words = (
+        *(f"data.train_path={images / 'train'}", f"data.val_path={images / 'val'}"),
+        *("data.format=dali", "+dali.device=cpu", "data.train_subset=1percent.txt"),
+        *("pretrained_feature_extractor=weights.pth", "backbone.name=resnet18"),
+    )
+    Path("weights.pth").touch()
+    with pytest.raises(ValueError, match=r"^data.train_subset='1percent.txt' with data.format='da"):
+        linear(composed("finetuning/imagenet_1percent.yaml", *words))
+
+
+@marked
 def test_images_of_linear_evaluation(images: Path) -> None:
     """Mean and spread of the crops; the crops themselves are random."""
     cfg = parsed(images, "optimizer.batch_size=48")
@@ -221,6 +233,7 @@ def test_resumed_it_says_that_it_is_not_exact(
         (["augmentations.1.crop_size=[32,24]"], r"augmentations\[1\].crop_size=\[32, 24\] with"),
         (["augmentations.0.equalization.prob=0.1"], r"augmentations\[0\].equalization.prob=0.1 wi"),
         (["+data.unreadable=skip"], "data.unreadable='skip' with data.format='dali'"),
+        (["+data.train_subset=1.txt"], "data.train_subset='1.txt' with data.format='dali': DALI r"),
         (["optimizer.batch_size=64"], "optimizer.batch_size=64: the training set has only 48"),
         (["data.fraction=0.01"], "data.fraction=0.01: cannot be drawn from 48 images"),
         (["data.dataset=cifar10"], "data.format='dali' with data.dataset='cifar10': it is for im"),
