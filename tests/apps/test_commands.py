@@ -9,12 +9,17 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig, OmegaConf
 
+from mixbt_plugin.data import BatchKey, BatchViews, as_tensor, batch_augmentation, pretrain_dataset
 from mixbt_plugin.host import HOST
+from tests.apps.recorded_pretraining import recorded
 from tests.images import CLASSES, image_folder
 
 SMALL = [
@@ -29,9 +34,11 @@ SMALL = [
 ]
 
 
-def run(command: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    command: str, *arguments: str, check: bool = True, package: str = "mixbt_plugin.apps"
+) -> subprocess.CompletedProcess[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", f"mixbt_plugin.apps.{command}", *arguments],
+        [sys.executable, "-m", f"{package}.{command}", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -47,21 +54,28 @@ def run(command: str, *arguments: str, check: bool = True) -> subprocess.Complet
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def pretrain(name: str, *arguments: str, data: str = "mnist5k") -> Path:
-    run(
-        "pretrain",
+def pretrain(name: str, *arguments: str, data: str = "mnist5k", record: bool = False) -> Path:
+    words = [
         *("--config-path", f"pretrain/{data}", "--config-name", name),
         *(word.replace("backbone.kwargs", "+backbone.kwargs") for word in SMALL),
         *arguments,
-    )
+    ]
+    if record:
+        run("recorded_pretraining", *words, package="tests.apps")
+    else:
+        run("pretrain", *words)
     (checkpoint,) = Path("models").rglob("*-ep1.ckpt")
     return checkpoint
+
+
+def json_beside(checkpoint: Path) -> Any:
+    return json.loads((checkpoint.parent / "args.json").read_text())
 
 
 def test_pretrain_then_knn_then_linear_then_finetune() -> None:
     checkpoint = pretrain("mixbt")
     folder = checkpoint.parent
-    config = json.loads((folder / "args.json").read_text())
+    config = json_beside(checkpoint)
     assert config["method"] == "mixbt"
     assert config["method_kwargs"]["lamb_reg"] == 4.0
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
@@ -146,7 +160,7 @@ def test_colour_patches_tensorboard_and_wandb(monkeypatch: pytest.MonkeyPatch) -
     assert list(checkpoint.parent.glob("events.out.tfevents.*"))
     assert list(checkpoint.parent.glob("wandb/offline-run-*/*.wandb"))
     assert (checkpoint.parent / "metrics.csv").exists()
-    assert json.loads((checkpoint.parent / "args.json").read_text())["data"]["color"] is True
+    assert json_beside(checkpoint)["data"]["color"] is True
 
 
 def test_custom_folder_with_and_without_labels(tmp_path: Path) -> None:
@@ -164,7 +178,7 @@ def test_custom_folder_with_and_without_labels(tmp_path: Path) -> None:
     ]
     run("pretrain", *common, *custom, "checkpoint.dir=models", "devices=auto")
     (checkpoint,) = Path("models").rglob("*.ckpt")
-    config = json.loads((checkpoint.parent / "args.json").read_text())
+    config = json_beside(checkpoint)
     assert config["data"]["num_classes"] == CLASSES
     assert config["devices"] == [0]
 
@@ -184,13 +198,33 @@ def test_custom_folder_with_and_without_labels(tmp_path: Path) -> None:
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 2
 
 
+def assert_each_process_had_its_own_views(cfg: DictConfig) -> None:
+    """Other images and other parameters than the other process, those of any run."""
+    images, augmentation = pretrain_dataset(cfg, as_tensor), batch_augmentation(cfg)
+    alike = BatchViews(images, augmentation, cfg.seed, rank=0)
+    for epoch, batch in product(range(2), range(2)):
+        seen = []
+        for rank in range(2):
+            indexes, views = torch.load(recorded(rank, epoch, batch), weights_only=True)
+            key = BatchKey(epoch, batch, indexes.tolist())
+            _, expected, _ = BatchViews(images, augmentation, cfg.seed, rank=rank)[key]
+            torch.testing.assert_close(views, expected)
+            seen.append(indexes.tolist())
+            if rank == 1:
+                assert not torch.allclose(views[0], alike[key][1][0])
+        assert len({*seen[0], *seen[1]}) == 2 * cfg.optimizer.batch_size
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("resumed_with", [1, 2])
-def test_two_processes_then_resumed(resumed_with: int) -> None:
+@pytest.mark.parametrize("resumed_with,augment", [(1, "batch"), (2, "image")])
+def test_two_processes_then_resumed(resumed_with: int, augment: str) -> None:
     """Through Hydra and Lightning's own launcher, on gloo."""
-    two = ["accelerator=cpu", "+strategy=ddp", "optimizer.batch_size=32"]
-    checkpoint = pretrain("mixbt", *two, "devices=2", "checkpoint.keep_prev=true")
-    config = json.loads((checkpoint.parent / "args.json").read_text())
+    two = ["accelerator=cpu", "+strategy=ddp", "optimizer.batch_size=32", f"data.augment={augment}"]
+    words = [*two, "devices=2", "checkpoint.keep_prev=true"]
+    checkpoint = pretrain("mixbt", *words, record=augment == "batch")
+    if augment == "batch":
+        assert_each_process_had_its_own_views(OmegaConf.create(json_beside(checkpoint)))
+    config = json_beside(checkpoint)
     assert config["devices"] == [0, 1]
     assert config["optimizer"]["lr"] == pytest.approx(4e-3 * 2 * 32 / 256)
     earlier = next(checkpoint.parent.glob("*-ep0.ckpt"))
