@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,27 @@ def test_fastssls_protocol(dataset: str, passes: int, batch_size: int) -> None:
     assert cfg.optimizer.lr * batch_size / 256 == pytest.approx(1e-3)
     assert (cfg.optimizer.name, cfg.scheduler.name, cfg.max_epochs) == ("adam", "none", 200)
     assert (cfg.label_smoothing, cfg.optimizer.weight_decay) == (0.1, 1e-6)
+
+
+MIX_BT_STATISTICS = {
+    "aircraft": ([0.486, 0.507, 0.525], [0.266, 0.260, 0.276]),
+    "cub200": ([0.483, 0.491, 0.424], [0.228, 0.224, 0.259]),
+    "dtd": ([0.533, 0.474, 0.426], [0.261, 0.250, 0.259]),
+    "fashion_mnist": ([0.348] * 3, [0.347] * 3),
+    "flowers102": ([0.518, 0.410, 0.329], [0.296, 0.249, 0.285]),
+    "gtsrb": ([0.335, 0.291, 0.295], [0.267, 0.249, 0.251]),
+    "mnist": ([0.170] * 3, [0.320] * 3),
+}
+
+
+@pytest.mark.parametrize("folder", ["transfer", "transfer/train_mode"])
+@pytest.mark.parametrize("dataset", MIX_BT_STATISTICS)
+def test_transfer_normalises_as_mix_bt(dataset: str, folder: str) -> None:
+    """mix-bt/data_statistics.py; training and test images alike."""
+    cfg = composed(f"{folder}/{dataset}")
+    for transform in linear_transforms(cfg, cfg.data.augmentations):
+        normalize: Any = transform.transforms[-1]  # type: ignore[attr-defined]
+        assert (normalize.mean, normalize.std) == MIX_BT_STATISTICS[dataset]
 
 
 @pytest.mark.parametrize("config", [*TRAINED, *configs("knn")])
