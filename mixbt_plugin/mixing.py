@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from mixbt_plugin.functional import send
 
 
 class Mixing(NamedTuple):
@@ -24,14 +26,9 @@ class Mixing(NamedTuple):
 
     def to(self, device: torch.device) -> Mixing:
         """The same on another device; the host does not wait for an accelerator to take it."""
-        return Mixing(*(_send(value, device) for value in self))
-
-
-def _send(value: Any, device: torch.device) -> Any:
-    if not isinstance(value, Tensor) or value.device == device:
-        return value
-    # Only from pinned memory is a copy to an accelerator not waited for.
-    return value.pin_memory().to(device, non_blocking=True)
+        mix = self.coefficient
+        mix = send(mix, device) if isinstance(mix, Tensor) else mix
+        return Mixing(mix, send(self.perm, device))
 
 
 def draw_mixing(

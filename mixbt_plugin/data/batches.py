@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Subset
 from mixbt_plugin.data.datasets import WithIndex
 from mixbt_plugin.data.memory import ArrayImages
 from mixbt_plugin.data.reading import ReadableImages
+from mixbt_plugin.functional import send
 from mixbt_plugin.views import BatchAugmentation, ViewParameters
 
 LARGEST_TOGETHER = 128
@@ -51,14 +52,14 @@ class DrawnBatch(NamedTuple):
     def computed(self, augmentation: BatchAugmentation, device: torch.device | None) -> list[Any]:
         """The batch as methods take it, (indexes, views, classes), on a device."""
         images: Any = (
-            self.images.to(device, non_blocking=True)
+            send(self.images, device)
             if isinstance(self.images, Tensor)
-            else [crops.to(device, non_blocking=True) for crops in self.images]
+            else [send(crops, device) for crops in self.images]
         )
         return [
-            self.indexes.to(device),
+            send(self.indexes, device),
             augmentation(images, self.drawn),
-            self.targets.to(device),
+            send(self.targets, device),
         ]
 
 

@@ -16,6 +16,7 @@ from mixbt_plugin.functional.collectives import (
     total,
 )
 from mixbt_plugin.functional.columns import Combination
+from mixbt_plugin.functional.devices import send
 from mixbt_plugin.functional.energy import Correlations, correlations, impl_choices
 from mixbt_plugin.functional.precision import full_precision
 from mixbt_plugin.functional.standardize import (
@@ -37,6 +38,7 @@ __all__ = [
     "impl_choices",
     "mean_over_processes",
     "require_equal_rows",
+    "send",
     "standardize",
     "standardize_pooled",
     "total",

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixbt_plugin.functional import send
 from mixbt_plugin.views import color
 from mixbt_plugin.views.blur import gaussian_blur
 from mixbt_plugin.views.parameters import NO_JITTER, ViewParameters, draw_parameters
@@ -110,9 +111,7 @@ def _pipeline(
 ) -> Tensor:
     size = settings.view_size(*source.shape[-2:])
     count, device = len(views.view), source.device
-    mean, std = (
-        torch.tensor(v, device=device).view(3, 1, 1) for v in (settings.mean, settings.std)
-    )
+    mean, std = (send(torch.tensor(v), device).view(3, 1, 1) for v in (settings.mean, settings.std))
     result = torch.empty(count, 3, *size, device=device)
     largest = max(size[0] * size[1], 0 if cropped else source.shape[-2] * source.shape[-1])
     step = max(1, CHUNK.get(device.type, CHUNK["cpu"]) // largest)
@@ -142,11 +141,11 @@ def _change_colors(
     blurred = views.sigma > 0
     for chosen, operation in (
         (views.gray, color.grayscale),
-        (blurred, lambda part: gaussian_blur(part, torch.from_numpy(views.sigma[blurred]))),
+        (blurred, lambda part: gaussian_blur(part, views.sigma[blurred])),
         (views.solarize, color.solarize),
         (views.equalize, color.equalize),
     ):
         if chosen.any():
-            rows = torch.from_numpy(chosen.nonzero()[0]).to(x.device)
+            rows = send(torch.from_numpy(chosen.nonzero()[0]), x.device)
             x.index_copy_(0, rows, operation(x.index_select(0, rows)))
     return x

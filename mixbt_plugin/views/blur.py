@@ -6,22 +6,27 @@ That is linear, so a radius is one matrix for both directions.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from mixbt_plugin.functional import send
 
 PASSES = 3
 TILE = 64
 
 
-def box_radius(sigma: Tensor) -> Tensor:
+def box_radius(sigma: NDArray[np.float64]) -> NDArray[np.float64]:
     """Radius of the box whose three passes have the variance ``sigma²``: ``l + a``, l whole.
 
     As ``_gaussian_blur_radius`` of Pillow's BoxBlur.c.
     """
-    variance = sigma.double() ** 2 / PASSES
-    whole = (((12 * variance + 1).sqrt() - 1) / 2).floor()
+    variance = sigma**2 / PASSES
+    whole = np.floor((np.sqrt(12 * variance + 1) - 1) / 2)
     part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance)
-    return (whole + part / (6 * (variance - (whole + 1) ** 2))).float()
+    radius: NDArray[np.float64] = whole + part / (6 * (variance - (whole + 1) ** 2))
+    return radius
 
 
 def box_matrices(radius: Tensor, size: int, reach: int) -> Tensor:
@@ -46,20 +51,20 @@ def box_matrices(radius: Tensor, size: int, reach: int) -> Tensor:
     return matrices
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
+def gaussian_blur(images: Tensor, sigma: NDArray[np.float64]) -> Tensor:
     """Blurs each image with its own standard deviation.
 
     Args:
         images: float32 (N, C, H, W) of whole levels.
-        sigma: (N,), positive, in pixels, what Pillow calls the radius; on the CPU.
+        sigma: (N,), positive, in pixels, what Pillow calls the radius.
 
     Returns:
         New images of whole levels.
     """
     height, width = images.shape[-2:]
-    radius = box_radius(sigma)
-    reach = int(radius.max().item()) + 1
-    radius = radius.to(images.device)
+    box = box_radius(sigma)
+    reach = int(box.max()) + 1
+    radius = send(torch.from_numpy(box).float(), images.device)
     rows = _three_passes(radius, height, reach)
     columns = rows if width == height else _three_passes(radius, width, reach)
     blurred = _along_the_last_axis(images, columns.mT, PASSES * reach)

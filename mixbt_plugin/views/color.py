@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from mixbt_plugin.functional import send
+
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
@@ -95,7 +97,7 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     saturation = (255 * chroma).div_(value.clamp(min=1)).floor_().div_(255)
 
     # f(n) = v - v s max(0, min(k, 4 - k, 1)), k = (n + h) mod 6, of red, green and blue.
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(3, 1, 1)
+    offsets = send(torch.tensor([5.0, 3.0, 1.0]), images.device).view(3, 1, 1)
     k = hue[:, None] + offsets
     k.sub_((k / 6).floor_().mul_(6))
     ramp = k.sub_(2).abs_().neg_().add_(2).clamp_(0, 1)

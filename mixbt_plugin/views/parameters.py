@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mixbt_plugin.functional import send
 from mixbt_plugin.views.settings import ViewSettings
 
 RATIO = (3 / 4, 4 / 3)
@@ -64,7 +65,7 @@ class ViewParameters(NamedTuple):
         tensors = (torch.from_numpy(values) for values in self)
         return ViewParameters(
             *(
-                (tensor.float() if tensor.is_floating_point() else tensor).to(device)
+                send(tensor.float() if tensor.is_floating_point() else tensor, device)
                 for tensor in tensors
             )
         )

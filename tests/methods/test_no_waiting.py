@@ -8,8 +8,10 @@ was there.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,10 +20,14 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mixbt_plugin.apps.numerics import NumericalGuard
+from mixbt_plugin.data.batches import DrawnBatch
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.losses._checks import check_finite
 from mixbt_plugin.registry import register
+from mixbt_plugin.views import BatchAugmentation
 from tests.configs import method_config
+from tests.views.pipelines import EVERYTHING, settings
 
 register()
 aten = torch.ops.aten
@@ -105,6 +111,60 @@ def test_a_step_does_not_wait(
     assert len(logged) >= 6
     assert all(value.is_cuda for value in logged.values())
     assert sent == sends
+
+
+def everything_drawn(augmentation: BatchAugmentation, size: int, n: int = 24) -> Any:
+    """Views of which some undergo each operation."""
+    return augmentation.draw([(size, size)] * n, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("cropped", [False, True])
+def test_views_of_a_batch_do_not_wait(cropped: bool) -> None:
+    """``data.augment=batch``: the images, classes and parameters, and the views themselves."""
+    augmentation = BatchAugmentation([settings(32, 2, **EVERYTHING), settings(16, 2)])
+    drawn = everything_drawn(augmentation, 32)
+    assert all(values.any() for values in drawn[0][7:])
+    sizes = (32, 32, 16, 16)
+    images: Any = [torch.empty(48, 3, size, size, dtype=torch.uint8) for size in (32, 16)]
+    if not cropped:
+        images = torch.empty(24, 3, 32, 32, dtype=torch.uint8)
+    indexes = torch.arange(24)
+    with WatchCopies() as watch:
+        batch = DrawnBatch(indexes, images, drawn, indexes).computed(
+            augmentation, torch.device("cuda:0")
+        )
+    views = batch[1]
+    assert [tuple(view.shape) for view in views] == [(24, 3, size, size) for size in sizes]
+    assert all(tensor.is_cuda for tensor in (batch[0], *views, batch[2]))
+    assert watch.sent > 20
+
+
+def test_the_numerical_guard_does_not_wait_between_logged_steps() -> None:
+    """Gradients are made: the backward pass asks for a driver."""
+    cfg = method_config("mixbt")
+    with torch.device("cuda:0"):
+        model: Any = METHODS["mixbt"](cfg)
+        images, targets = torch.empty(8, 3, 16, 16), torch.zeros(8, dtype=torch.int64)
+    model.log_dict = lambda values, **_: None
+    for parameter in model.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    guard = NumericalGuard(cfg)
+    trainer: Any = SimpleNamespace(
+        accumulate_grad_batches=1, precision_plugin=None, global_step=1, current_epoch=0
+    )
+    guard.on_fit_start(trainer, model)
+    batch = [targets, [images, images], targets]
+    with WatchCopies():
+        for trainer.global_step in (1, 2, 3):
+            guard.on_train_batch_start(trainer, model, batch, trainer.global_step)
+            loss = model.training_step(batch, trainer.global_step)
+            guard.on_before_backward(trainer, model, loss)
+            guard.on_before_optimizer_step(trainer, model, None)
+            guard.on_train_batch_end(trainer, model)
+        trainer.global_step = guard.every_n_steps
+        with pytest.raises(DataDependentOutputException):
+            guard.on_before_optimizer_step(trainer, model, None)
+    guard.teardown(trainer, model, "fit")
 
 
 def test_the_watch_sees_what_waits() -> None:

@@ -153,7 +153,7 @@ def test_blur_is_pillows(size: tuple[int, int]) -> None:
         return image.resize(size[::-1]).filter(ImageFilter.GaussianBlur(sigma))
 
     images = by_pillow(lambda image: image.resize(size[::-1]))
-    sigma = torch.linspace(0.1, 2, N)
+    sigma = np.linspace(0.1, 2, N)
     ours = gaussian_blur(images, sigma)
     # Pillow rounds after each of its six passes, we after each direction.
     theirs = by_pillow(blur, sigma.tolist())
