@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from importlib import import_module
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -12,12 +14,17 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader, TensorDataset
 
+from mixbt_plugin.apps.linear import _loss_and_mixup
 from mixbt_plugin.backbones.narrow_resnet import NarrowResNet10
 from mixbt_plugin.data.sources import load_photo_patches
+from mixbt_plugin.host.embedded.config import parse_linear_cfg
+from mixbt_plugin.host.embedded.linear import LinearModel as StandIn
 from mixbt_plugin.methods import LinearEvaluation
 
 EPOCHS = 3
 CLASSES = 15
+PARSED = {"data__dataset": "cifar10", "backbone__name": "resnet18", "devices": [0]}
+"""What a parser asks for beside `linear_config`."""
 
 
 def linear_config(**changes: Any) -> DictConfig:
@@ -189,3 +196,37 @@ def test_the_classifier_has_a_rate_of_its_own(
 def test_refusals(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LinearEvaluation(NarrowResNet10(width=8), linear_config(**changes))
+
+
+@pytest.mark.solo_learn
+@pytest.mark.parametrize(
+    "mixing",
+    [
+        {},
+        {"mixup": 0.8},
+        {"cutmix": 1.0},
+        {"mixup": 0.8, "cutmix": 1.0, "label_smoothing": 0.1},
+    ],
+)
+def test_a_step_is_solo_learns_on_either_host(
+    mixing: dict[str, float], batches: DataLoader[Any]
+) -> None:
+    """Loss and gradient of mixed images; label smoothing alone has no effect in solo-learn."""
+    theirs = import_module("solo.methods.linear").LinearModel
+    cfg = parse_linear_cfg(linear_config(pretrained_feature_extractor="x", **PARSED, **mixing))
+    cfg.data.num_classes = CLASSES
+    loss_func, _ = _loss_and_mixup(cfg)
+    found = []
+    for constructor in (theirs, StandIn, LinearEvaluation):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        _, mixup_func = _loss_and_mixup(cfg)
+        network = NarrowResNet10(width=8)
+        model: Any = constructor(network, cfg.copy(), loss_func=loss_func, mixup_func=mixup_func)
+        model.log_dict = lambda *args, **kwargs: None
+        losses = [model.train().training_step(next(iter(batches)), n) for n in range(4)]
+        torch.stack(losses).sum().backward()
+        gradient = model.classifier.weight.grad.flatten()
+        found.append(torch.cat([torch.stack(losses).detach(), gradient]))
+    for ours in found[1:]:
+        torch.testing.assert_close(ours, found[0], rtol=1e-4, atol=1e-6)
