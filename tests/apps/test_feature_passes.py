@@ -22,8 +22,10 @@ from mixbt_plugin.backbones.narrow_resnet import NarrowResNet10
 from mixbt_plugin.data import evaluation_datasets, evaluation_transforms, passes_transform
 from mixbt_plugin.host import parse_linear_cfg
 from mixbt_plugin.methods import LinearEvaluation
+from tests import made_images
 from tests.apps.composing import composed
 from tests.apps.untrained import checkpoint_of
+from tests.made_images import without_checksums
 
 CONFIG = "linear/fastssl/mnist5k.yaml"
 SMALL = (
@@ -176,6 +178,20 @@ def test_a_run_resumes_where_it_stopped(checkpoint: Path) -> None:
     ]
     assert rows(resumed) == rows(whole)
     assert torch.equal(states[0]["classifier.weight"], states[1]["classifier.weight"])
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "stl10"])
+def test_fastssls_protocol_on_made_images(
+    dataset: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the files of the real ones; of STL-10 the whole image has 96 pixels, the views have 64."""
+    without_checksums(monkeypatch)
+    paths = made_images.make(dataset, tmp_path / "images")
+    cfg = composed(f"linear/fastssl/{dataset}.yaml", "max_epochs=1", "optimizer.batch_size=8")
+    cfg.data = {**cfg.data, **paths, "num_workers": 0}
+    cfg.precision = "bf16-mixed"
+    cfg.pretrained_feature_extractor = str(checkpoint)
+    assert {row["evaluation"] for row in rows(linear(cfg))} == {"linear, mean of 16 passes"}
 
 
 @pytest.mark.parametrize(
