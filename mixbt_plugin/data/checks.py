@@ -34,8 +34,11 @@ def check_data(cfg: DictConfig) -> None:
         )
     if data.get("augment") == "batch" and form == "dali":
         raise ValueError("data.augment='batch' with data.format='dali': DALI has its own views.")
-    if data.get("no_labels") and name != "custom":
-        raise ValueError(f"data.no_labels=True with data.dataset={name!r}: it is for 'custom'.")
+    if data.get("no_labels") and name not in ("custom", "stl10"):
+        raise ValueError(
+            f"data.no_labels=True with data.dataset={name!r}: it is for 'custom', one folder of "
+            "images, and for 'stl10', its unlabeled images."
+        )
     if name in SOURCES:
         SOURCES[name].require_packages()
         return

@@ -52,14 +52,14 @@ def pretrain_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
     """Training images of a parsed pre-training config, as (index, views, class).
 
     Args:
-        cfg: with ``data.dataset``, its paths, the keys of `take_part`; for ``custom``
-            ``data.no_labels``, for ``photo_patches`` ``data.color`` (both false by default).
-            ``data.in_memory`` (true for Tiny-ImageNet, else false) reads image files once, into
-            one array; CIFAR, STL-10 and the sources always are one.
+        cfg: with ``data.dataset``, its paths, the keys of `take_part`; for ``custom`` and
+            ``stl10`` ``data.no_labels``, for ``photo_patches`` ``data.color`` (both false by
+            default). ``data.in_memory`` (true for Tiny-ImageNet, else false) reads image files
+            once, into one array; CIFAR, STL-10 and the sources always are one.
         transform: from a PIL image to views.
 
     Returns:
-        The data set; of STL-10 ``train+unlabeled``.
+        The data set; of STL-10 ``train+unlabeled``, with ``data.no_labels`` ``unlabeled`` alone.
 
     Raises:
         ValueError: a folder is missing or empty, or there is no such part.
@@ -161,7 +161,7 @@ def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool
         if name in ARRAYS:
             return ArrayImages(transfer_arrays(name, path, split), transform)
         if name in DOWNLOADED:
-            return ArrayImages(array_of(_downloaded(name, split, pretrain)(str(path))), transform)
+            return ArrayImages(array_of(_downloaded(cfg, split, pretrain)(str(path))), transform)
         if name in TRANSFER:
             crop = cfg.data.get("crop_to_box", True)
             images: Any = transfer_files(name, path, split, transform, crop)
@@ -191,8 +191,9 @@ def _h5_selection(name: str) -> list[str] | None:
     return imagenet100_classes() if name == "imagenet100" else None
 
 
-def _downloaded(name: str, split: str, pretrain: bool) -> Callable[..., Any]:
-    if name == "stl10":
-        splits = {"train": "train+unlabeled" if pretrain else "train", "val": "test"}
+def _downloaded(cfg: DictConfig, split: str, pretrain: bool) -> Callable[..., Any]:
+    if cfg.data.dataset == "stl10":
+        of_pretraining = "unlabeled" if cfg.data.get("no_labels") else "train+unlabeled"
+        splits = {"train": of_pretraining if pretrain else "train", "val": "test"}
         return partial(STL10, split=splits[split], download=True)
-    return partial(DOWNLOADED[name], train=split == "train", download=True)
+    return partial(DOWNLOADED[cfg.data.dataset], train=split == "train", download=True)

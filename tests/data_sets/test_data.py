@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from mixbt_plugin.backbones.narrow_resnet import NarrowResNet10
 from mixbt_plugin.data import (
     SOURCES,
+    evaluation_datasets,
     evaluation_transforms,
     pretrain_dataset,
     pretrain_transform,
@@ -23,6 +24,7 @@ from mixbt_plugin.data import (
 from mixbt_plugin.data.memory import ArrayImages
 from mixbt_plugin.data.sources import LabelledImages
 from tests.apps.composing import composed
+from tests.made_images import PER_SPLIT, make, without_checksums
 
 
 @pytest.mark.parametrize(
@@ -138,6 +140,22 @@ def test_data_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_pat
             pretrain_dataset(cfg, lambda x: x)
 
 
+@pytest.mark.parametrize("no_labels,labels", [(False, {*range(10), -1}), (True, {-1})])
+def test_stl10_without_labels_is_its_unlabeled_images(
+    no_labels: bool, labels: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_checksums(monkeypatch)
+    cfg: Any = OmegaConf.create({"data": {"dataset": "stl10", **make("stl10", tmp_path / "stl")}})
+    cfg.data.no_labels = no_labels
+    images: Any = pretrain_dataset(cfg, lambda image: image)
+    assert len(images) == (PER_SPLIT if no_labels else 2 * PER_SPLIT)
+    assert {images[n][2] for n in range(len(images))} == labels
+    if no_labels:
+        assert len(take_fraction(images, 0.25)) == PER_SPLIT // 4
+    labelled: Any = evaluation_datasets(cfg, lambda image: image, lambda image: image)
+    assert all(image[1] >= 0 for split in labelled for image in split)
+
+
 def test_given_statistics_are_used() -> None:
     grey = Image.new("RGB", (32, 32), (255, 255, 255))
     _, still = evaluation_transforms("custom", 32, [0.5] * 3, [0.25] * 3)
@@ -157,7 +175,7 @@ def test_fraction_is_stratified_and_repeatable() -> None:
     targets = np.repeat(np.arange(4), [40, 20, 20, 20])
     images = ArrayImages(LabelledImages(np.zeros((100, 2, 2, 3), np.uint8), targets), lambda x: x)
     part, again = take_fraction(images, 0.2), take_fraction(images, 0.2)
-    assert part.indices == again.indices
+    assert part.indices.equal(again.indices)
     assert np.bincount([target for _, target in part]).tolist() == [8, 4, 4, 4]
     assert take_fraction(images, -1) is images
 

@@ -80,7 +80,8 @@ def test_two_training_steps_on_made_images_whose_checksums_are_not_checked(
     OmegaConf.set_struct(cfg, False)
     OmegaConf.resolve(cfg)
     images = tmp_path / "images"
-    data = make_unlabelled(images) if cfg.data.get("no_labels") else make(cfg.data.dataset, images)
+    folder = cfg.data.dataset == "custom" and cfg.data.get("no_labels")
+    data = make_unlabelled(images) if folder else make(cfg.data.dataset, images)
     cfg.data.update({**data, "num_workers": 0})
     cfg.optimizer.batch_size = 4
     cfg.backbone.name = cfg.backbone.name.replace("50", "18")
