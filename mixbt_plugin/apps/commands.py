@@ -30,8 +30,8 @@ def compare() -> None:
     run_command("compare")
 
 
-def doctor() -> None:
-    """``mixbt-doctor``."""
+def doctor() -> int:
+    """``mixbt-doctor``; what it returns is the command's exit status."""
     from mixbt_plugin.apps.doctor import main
 
-    main()
+    return main()

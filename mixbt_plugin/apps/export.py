@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps import commands
+from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.weights import load_pretrained
 from mixbt_plugin.checkpoints import ImageFormat, export_backbone
 from mixbt_plugin.data import image_size, properties
@@ -47,7 +48,7 @@ def export(cfg: DictConfig) -> Path:
 def task(cfg: DictConfig) -> None:
     """The command's task."""
     file = export(cfg)
-    print(f"exported  {file}: {cfg.format} loads it, and its features are equal")
+    say("exported", f"{file}: {cfg.format} loads it, and its features are equal")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from mixbt_plugin.apps.loading import views_loader
+from mixbt_plugin.apps.printing import say
 from mixbt_plugin.data import count_replaced, evaluation_datasets, evaluation_transforms
 
 
@@ -103,4 +104,4 @@ def averaged_features(model: Any, images: Any, cfg: DictConfig, trainer: Trainer
 
 def _tell_of_replaced(loader: DataLoader[Any]) -> None:
     if replaced := count_replaced(loader):
-        print(f"replaced  {replaced} images, which cannot be read, by others")
+        say("replaced", f"{replaced} images, which cannot be read, by others")

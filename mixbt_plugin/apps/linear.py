@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from mixbt_plugin.apps import commands, loading, training
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
 from mixbt_plugin.apps.features import averaged_features
+from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_linear
@@ -88,9 +89,9 @@ def linear(cfg: DictConfig) -> Path:
         loader = dali_evaluation(cfg, given, trainer.world_size)
     else:
         train = take_part(train, cfg)
-        print(f"images    {len(train)} for training, {len(val)} for testing")
+        say("images", f"{len(train)} for training, {len(val)} for testing")
         if passes > 1:
-            print(f"features  once, the mean of {passes} passes: 1 clean, {passes - 1} augmented")
+            say("features", f"once, the mean of {passes} passes: 1 clean, {passes - 1} augmented")
             train = averaged_features(model, train, cfg, trainer)
             val = averaged_features(model, val, cfg, trainer)
         loader = loading.train_loader(train, cfg, trainer, resumed)
@@ -187,8 +188,7 @@ def _loss_and_mixup(cfg: DictConfig) -> tuple[Any, Any]:
 
 def task(cfg: DictConfig) -> None:
     """The command's task."""
-    folder = linear(cfg)
-    print(f"done      {folder}")
+    say("done", linear(cfg))
 
 
 if __name__ == "__main__":

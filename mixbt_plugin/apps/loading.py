@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.resuming import Resumed
 from mixbt_plugin.data import BatchKey, BatchViews, count_replaced, name_the_damaged_file
 from mixbt_plugin.views import BatchAugmentation
@@ -263,9 +264,10 @@ def fit(trainer: Trainer, model: Any, train: Any, validation: Any, resumed: Resu
         trainer.fit(model, train, validation, ckpt_path=path)
         return
     if resumed is not None:
-        print(
-            "resume    DALI begins anew with its order of images and its augmentations: this run "
-            "will not be, bit for bit, the one that was not interrupted"
+        say(
+            "resume",
+            "DALI begins anew with its order of images and its augmentations: this run will not "
+            "be, bit for bit, the one that was not interrupted",
         )
     module: Any = train
     module.val_dataloader = lambda: validation or []

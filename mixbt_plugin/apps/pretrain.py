@@ -9,6 +9,7 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
 from mixbt_plugin.apps import commands, loading, training
+from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_pretraining
@@ -82,8 +83,7 @@ def _validation(cfg: DictConfig) -> Any:
 
 def task(cfg: DictConfig) -> None:
     """The command's task."""
-    folder = pretrain(cfg)
-    print(f"done      {folder}")
+    say("done", pretrain(cfg))
 
 
 if __name__ == "__main__":

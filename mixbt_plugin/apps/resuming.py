@@ -9,6 +9,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
+from mixbt_plugin.apps.printing import say
 from mixbt_plugin.checkpoints import read_checkpoint
 
 NOT_OF_THE_TRAINING = (
@@ -70,7 +71,7 @@ def checkpoint_to_resume(cfg: DictConfig, kind: str) -> Resumed | None:
         return None
     if wanted == "auto":
         checkpoint = _newest_of_the_same_run(cfg, Path(cfg.checkpoint.dir) / kind)
-        print(f"resume    {checkpoint or 'no earlier run with this config: starting afresh'}")
+        say("resume", checkpoint or "no earlier run with this config: starting afresh")
         return Resumed(checkpoint) if checkpoint else None
     resumed = Resumed(Path(wanted))
     if (resumed.path.parent / CONFIG_FILE).is_file():

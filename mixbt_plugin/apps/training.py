@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from mixbt_plugin.apps.checkpointer import Checkpointer
 from mixbt_plugin.apps.loading import LogReplacedImages, SeedEachEpoch
 from mixbt_plugin.apps.numerics import NumericalGuard
+from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.data import PROPERTIES, SOURCES
 from mixbt_plugin.host import HOST, add_dataset
@@ -43,10 +44,10 @@ def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
         # The parsers want paths, and take one for validation as a sign that there are labels.
         cfg.data.train_path = cfg.data.val_path = "inside the package"
     if OmegaConf.select(cfg, "auto_resume.enabled"):
-        print("auto_resume is solo-learn's; here resume_from_checkpoint=auto does it.")
+        say("resume", "auto_resume is solo-learn's; here resume_from_checkpoint=auto does it")
     cfg.devices = device_ids(cfg.get("devices", "auto"), on_gpu(cfg))
     if cfg.get("sync_batchnorm") and not on_gpu(cfg):
-        print("sync_batchnorm needs GPUs and is switched off.")
+        say("devices", "sync_batchnorm needs GPUs and is switched off")
         cfg.sync_batchnorm = False
 
 
@@ -176,6 +177,6 @@ def _loggers(cfg: DictConfig, kind: str) -> list[Logger]:
 
 def announce(cfg: DictConfig, model: Any, folder: str | Path | None) -> None:
     """Prints what is about to be trained, with the learning rate in effect."""
-    print(f"host      {HOST}")
-    print(f"backbone  {cfg.backbone.name}, {cfg.optimizer.name}, lr {model.lr:g} in effect")
-    print(f"folder    {folder}")
+    say("host", HOST)
+    say("backbone", f"{cfg.backbone.name}, {cfg.optimizer.name}, lr {model.lr:g} in effect")
+    say("folder", folder)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
+from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.training import require_known
 from mixbt_plugin.checkpoints import (
     Stem,
@@ -36,7 +37,7 @@ def load_backbone(backbone: nn.Module, checkpoint: str | Path) -> None:
     """
     weights = find_backbone(read_file(checkpoint), checkpoint)
     load_into(backbone, weights, checkpoint)
-    print(f"weights   {checkpoint}, {weights}")
+    say("weights", f"{checkpoint}, {weights}")
     theirs, ours = weights.stem or _stem_beside(checkpoint), stem_of(backbone)
     if theirs and ours and theirs != ours:
         warnings.warn(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from omegaconf import DictConfig
 from torch.utils.data import Subset
 
@@ -104,8 +104,8 @@ def _places(paths: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _subset(images: Any, chosen: Sequence[int]) -> Any:
-    # A tensor, for the reason that `FileNames` gives.
-    indexes: Any = torch.tensor(chosen)
+    # An array, for the reason that `FileNames` gives.
+    indexes: Any = np.asarray(chosen)
     if isinstance(images, ReadableImages):
         return ReadableImages(Subset(images.images, indexes), skip=images.skip)
     return Subset(images, indexes)

@@ -97,7 +97,7 @@ def guard_of(trainer: Trainer) -> NumericalGuard:
     return guard
 
 
-@pytest.mark.parametrize("method", ["mixbt", "multiaug_vicreg", "barlow_twins"])
+@pytest.mark.parametrize("method", METHODS_TO_POISON)
 @pytest.mark.parametrize(
     "where,value,first",
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mixbt_plugin.apps import doctor
+from mixbt_plugin.apps import commands, doctor
 from mixbt_plugin.host import HOST, METHODS
 from mixbt_plugin.registry import list_methods, register
 
@@ -33,7 +33,7 @@ def test_a_missing_package_is_named_with_its_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "REQUIRED", ("torch", "no-such-package"))
-    assert doctor.main() == 1
+    assert commands.doctor() == 1
     assert "no-such-package is missing: pip install no-such-package" in capsys.readouterr().out
 
 
