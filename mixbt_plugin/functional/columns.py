@@ -196,7 +196,7 @@ def _blocks(rows: int, columns: int, device: torch.device) -> list[slice]:
 
     Many rows make narrow blocks, and narrow products cannot use the processor: hence a least width.
     """
-    width = max(2**17 // rows, 256) if device.type == "cpu" else columns
+    width = max(2**17 // rows, 512) if device.type == "cpu" else columns
     return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
 
 
