@@ -27,6 +27,7 @@ PRODUCTS = {
     aten.mm.out: 0,
     aten.bmm.default: 0,
     aten.addmm.default: 1,
+    aten.addmm.out: 1,
     aten.addmm_.default: 1,
 }
 """Operations that multiply matrices, and which argument is the first of them."""

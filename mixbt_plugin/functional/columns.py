@@ -84,6 +84,29 @@ class Wanted:
     diagonals: Sequence[tuple[int, int]]
     row_sums: bool = False
 
+    def runs_of_diagonals(self) -> list[tuple[list[int], slice, slice]]:
+        """The diagonals in runs of pairs (u, v), (u + 1, v + 1), … that one operation computes.
+
+        Returns:
+            Of each run, which of ``diagonals`` it holds, and its batches u and v.
+        """
+        runs: list[list[int]] = []
+        order = sorted(
+            range(len(self.diagonals)),
+            key=lambda i: (self.diagonals[i][1] - self.diagonals[i][0], self.diagonals[i]),
+        )
+        for i in order:
+            u, v = self.diagonals[i]
+            if runs and self.diagonals[runs[-1][-1]] == (u - 1, v - 1):
+                runs[-1].append(i)
+            else:
+                runs.append([i])
+        found = []
+        for run in runs:
+            first, second = self.diagonals[run[0]]
+            found.append((run, slice(first, first + len(run)), slice(second, second + len(run))))
+        return found
+
 
 class _Statistics(torch.autograd.Function):
     """`statistics`, a block at a time.
@@ -114,9 +137,9 @@ class _Statistics(torch.autograd.Function):
             _scale_and_derive(wanted, scales[:, at], batches)
             for gram, index in zip(grams, wanted.grams):
                 add_lower_(gram, batches[index])
-            for diagonal, (u, v) in zip(diagonals, wanted.diagonals):
-                products = torch.mul(batches[u], batches[v], out=spare[0])
-                diagonal[at] = column_sums(products) / rows
+            for which, u, v in wanted.runs_of_diagonals():
+                products = torch.mul(batches[u], batches[v], out=spare[: len(which)])
+                diagonals[which, at] = column_sums(products) / rows
             if wanted.row_sums:
                 row_sums += batches[:count].sum(dim=2)
         for gram in grams:
@@ -134,7 +157,7 @@ class _Statistics(torch.autograd.Function):
         views, kept = saved[:count], saved[count:]
         how, rows = wanted.standardization, views[0].size(0)
         mean_grads, gram_grads, diagonal_grads, row_sum_grads = output_grads
-        gradient_of = {} if gram_grads is None else dict(zip(wanted.grams, 2 * gram_grads))
+        gradient_of = {} if gram_grads is None else dict(zip(wanted.grams, gram_grads))
         view_grads = [torch.empty_like(z) for z in views]
         for at in ctx.blocks:
             batches, spare, grads = _workspaces(3, _batches_shape(wanted, views, at), views[0])
@@ -145,13 +168,17 @@ class _Statistics(torch.autograd.Function):
                 _scale_and_derive(wanted, scales[:, at], batches)
             for index, (batch, grad) in enumerate(zip(batches, grads)):
                 if index in gradient_of:
-                    torch.mm(gradient_of[index], batch, out=grad)
+                    torch.addmm(grad, gradient_of[index], batch, beta=0, alpha=2, out=grad)
                 else:
                     grad.zero_()
             if diagonal_grads is not None:
-                for (u, v), weight in zip(wanted.diagonals, diagonal_grads[:, at] / rows):
-                    grads[u].addcmul_(batches[v], weight)
-                    grads[v].addcmul_(batches[u], weight)
+                for which, u, v in wanted.runs_of_diagonals():
+                    weight = diagonal_grads[which, None, at] / rows
+                    if u == v:
+                        grads[u].addcmul_(batches[u], weight, value=2)
+                    else:
+                        grads[u].addcmul_(batches[v], weight)
+                        grads[v].addcmul_(batches[u], weight)
             if row_sum_grads is not None:
                 grads[:count] += row_sum_grads[:, :, None]
             if wanted.derivation is not None:

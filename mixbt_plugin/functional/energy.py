@@ -88,7 +88,7 @@ def correlations(
         diagonals: the pairs of batches whose diagonals are wanted.
         row_sums: whether `Correlations.sum_of_entries` will be asked for.
         impl: ``"gram"`` multiplies N x N matrices, ``"dense"`` D x D ones, ``"auto"`` takes the
-            side with fewer multiplications, see `gram_is_cheaper`.
+            side that should take less time, see `gram_is_cheaper`.
         ddp: see `mixbt_plugin.functional.collectives`.
     """
     rows, columns = views[0].shape
@@ -107,51 +107,106 @@ def correlations(
         diagonals,
         row_sums,
     )
-    return _Gram(wanted, views)
+    return _Gram(wanted, views, energies)
+
+
+PER_ENTRY = 200
+"""What reading and writing an entry of a Gram or cross-correlation matrix, forward and backward,
+takes: as long as so many multiplications."""
+PER_NUMBER = 250
+"""What the Gram side takes longer than the dense one to read and write a number of a batch."""
 
 
 def gram_is_cheaper(n: int, d: int, energies: Sequence[Pair]) -> bool:
-    """Whether N x N matrices need fewer multiplications than D x D ones, forward and backward.
+    """Whether N x N matrices take less time than D x D ones, forward and backward.
 
     Of a batch Z the Gram side computes ZZᵀ, of which a share h is enough as it is symmetric, and,
-    backward, GZ: (1 + h) N² D. Of a pair A, B the dense side computes AᵀB and, backward, BGᵀ and
-    AG: 3 N D²; of a batch with itself (1 + h) N D².
+    backward, GZ: (1 + h) N² D multiplications. Of a pair A, B the dense side computes AᵀB and,
+    backward, BGᵀ and AG: 3 N D²; of a batch with itself (1 + h) N D². What is read and written
+    beside decides for small sizes: see `PER_ENTRY` and `PER_NUMBER`, measured on a CPU.
 
     Args:
         n: rows of the global batch.
         d: dimensions.
         energies: the pairs of batches.
     """
-    batches = {batch for pair in energies for batch in pair}
-    gram = len(batches) * (1 + computed_share(n)) * n
-    dense = sum(1 + computed_share(d) if u == v else 3 for u, v in energies) * d
+    multiplied = {batch for pair in energies for batch in pair}
+    per_gram = (1 + computed_share(n)) * d + PER_ENTRY
+    gram = len(multiplied) * n * n * per_gram + (1 + max(multiplied)) * n * d * PER_NUMBER
+    per_product = sum(1 + computed_share(d) if u == v else 3 for u, v in energies) * n
+    dense = (per_product + len(energies) * PER_ENTRY) * d * d
     return gram < dense
 
 
 class _Gram(Correlations):
     """Each process has all rows and its share of the columns."""
 
-    def __init__(self, wanted: Wanted, views: Sequence[Tensor]) -> None:
+    def __init__(self, wanted: Wanted, views: Sequence[Tensor], energies: Sequence[Pair]) -> None:
+        at = {batch: index for index, batch in enumerate(wanted.grams)}
+        self.pairs = {(u, v): (at[u], at[v]) for u, v in energies}
         columns = share_columns(views)
         self.n = columns[0].size(0)
         self.means, grams, self.diagonals, row_sums = statistics(columns, wanted)
-        self.grams = dict(zip(wanted.grams, total(grams)))
+        self.grams = total(grams)
         self.row_sums = total(row_sums) if wanted.row_sums else row_sums
 
+    @cached_property
+    def energies(self) -> dict[Pair, Tensor]:
+        """Of all pairs at once, so that their gradients meet in one place."""
+        products = _InnerProducts.apply(self.grams, [*self.pairs.values()])
+        return dict(zip(self.pairs, products / self.n**2))
+
     def energy(self, u: int, v: int) -> Tensor:
-        return (self.grams[u] * self.grams[v]).sum() / self.n**2
+        return self.energies[u, v]
 
     def energy_of_all_pairs(self, count: int) -> Tensor:
-        """Linear in V: ``Σ_{u<v} ⟨K_u, K_v⟩ = ½ (‖Σ K_v‖²_F - Σ ‖K_v‖²_F)``."""
-        grams = torch.stack([self.grams[v] for v in range(count)])
-        squares = grams.sum(dim=0).square().sum() - grams.square().sum()
-        return squares / (2 * self.n**2)
+        return _SumOverPairs.apply(self.grams[:count]) / self.n**2
 
     def sum(self, x: Tensor) -> Tensor:
         return total(x.sum(dim=-1))
 
     def sum_of_entries(self, u: int, v: int) -> Tensor:
         return torch.dot(self.row_sums[u], self.row_sums[v]) / self.n
+
+
+class _InnerProducts(torch.autograd.Function):
+    """``⟨K_u, K_v⟩`` of pairs (u, v) of the Gram matrices (V, N, N)."""
+
+    @staticmethod
+    def forward(ctx: Any, grams: Tensor, pairs: Sequence[Pair]) -> Tensor:
+        ctx.pairs = pairs
+        ctx.save_for_backward(grams)
+        return torch.stack([(grams[u] * grams[v]).sum() for u, v in pairs])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *output_grads: Tensor) -> tuple[Tensor, None]:
+        (grams,) = ctx.saved_tensors
+        grads = torch.zeros_like(grams)
+        for (u, v), weight in zip(ctx.pairs, output_grads[0]):
+            grads[u].addcmul_(grams[v], weight)
+            grads[v].addcmul_(grams[u], weight)
+        return grads, None
+
+
+class _SumOverPairs(torch.autograd.Function):
+    """``Σ_{u<v} ⟨K_u, K_v⟩ = ½ (‖Σ K_v‖²_F - Σ ‖K_v‖²_F)``, at a cost linear in V.
+
+    Its gradient to K_v is ``Σ K_u - K_v``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, grams: Tensor) -> Tensor:
+        together = grams.sum(dim=0)
+        ctx.save_for_backward(grams, together)
+        squares = torch.stack([gram.square().sum() for gram in grams]).sum()
+        return (together.square().sum() - squares) / 2
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grams, together = ctx.saved_tensors
+        return (together - grams).mul_(grads[0])
 
 
 class _Dense(Correlations):
