@@ -3,7 +3,7 @@
 A step is forwards of all views, loss, online classifier, logging, backward and optimiser, in
 Lightning's own loop on real images; with the loader it is the time from the end of one step to the
 end of the next, the images being augmented in the same process. ``--methods`` are compared with
-the first of them; the four-view methods among them also with themselves at two views.
+the first of them; the methods of more views among them with themselves at two views.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from itertools import product
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -69,7 +70,17 @@ def _now(trainer: Trainer) -> float:
     return time.perf_counter()
 
 
-def config(method: str, views: int, dimension: int, args: argparse.Namespace) -> DictConfig:
+class Setting(NamedTuple):
+    """How the same arithmetic is run."""
+
+    precision: str
+    layout: str
+    compiled: str
+
+
+def config(
+    method: str, views: int, dimension: int, setting: Setting, args: argparse.Namespace
+) -> DictConfig:
     """The shipped config of photo_patches with another backbone, dimension and precision."""
     hidden = args.hidden or dimension
     overrides = [
@@ -77,10 +88,10 @@ def config(method: str, views: int, dimension: int, args: argparse.Namespace) ->
         f"method_kwargs.proj_output_dim={dimension}",
         f"backbone.name={args.backbone}",
         f"optimizer.batch_size={args.batch}",
-        f"precision={args.precision}",
+        f"precision={setting.precision}",
         f"accelerator={args.accelerator}",
-        f"+performance.disable_channel_last={str(args.contiguous).lower()}",
-        f"+performance.compile={str(args.compile).lower()}",
+        f"+performance.disable_channel_last={str(setting.layout == 'contiguous').lower()}",
+        f"+performance.compile={str(setting.compiled == 'compiled').lower()}",
         "knn_eval.enabled=false",
         "data.color=true",
         "data.num_workers=0",
@@ -146,10 +157,14 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, help="width of the projector; the dimension")
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--precision", default="bf16-mixed")
+    parser.add_argument("--precisions", nargs="+", default=["bf16-mixed"])
     parser.add_argument("--accelerator", default="cpu")
-    parser.add_argument("--contiguous", action="store_true", help="not channels_last")
-    parser.add_argument("--compile", action="store_true", help="backbone and projector")
+    parser.add_argument(
+        "--layouts", nargs="+", default=["channels_last"], choices=["channels_last", "contiguous"]
+    )
+    parser.add_argument(
+        "--run", nargs="+", default=["eager"], choices=["eager", "compiled"], help="the network"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     args = parser.parse_args()
@@ -158,18 +173,19 @@ def main() -> None:
     warnings.filterwarnings("ignore")
 
     print(machine("torchvision", "lightning", "timm"))
-    layout = "contiguous" if args.contiguous else "channels_last"
-    compiled = ", compiled" if args.compile else ""
+    settings = [Setting(*each) for each in product(args.precisions, args.layouts, args.run)]
     print(f"host {HOST}")
-    print(f"{args.backbone}, batch {args.batch}, 32 px, {args.precision}, {layout}{compiled}")
+    print(f"{args.backbone}, batch {args.batch}, 32 px, {', '.join(settings[0])}")
     for dimension in args.dimensions:
-        configs, baselines = {}, {}
-        for method in args.methods:
+        configs: dict[str, DictConfig] = {}
+        baselines = {}
+        for method, setting in product(args.methods, settings):
             for views in args.views if method.startswith("multiaug") else [2]:
-                name = f"{method}, {views} views"
-                configs[name] = config(method, views, dimension, args)
-                first = f"{method}, 2 views" if views != 2 else next(iter(configs))
-                baselines[name] = first
+                shown = setting if len(settings) > 1 else ()
+                name = ", ".join([method, f"{views} views", *shown])
+                configs[name] = config(method, views, dimension, setting, args)
+                first = ", ".join([method, "2 views", *shown])
+                baselines[name] = first if views != 2 else next(iter(configs))
         turns = measure(configs, args.rounds, args.steps)
         print(f"\nD = {dimension}, projector {args.hidden or dimension} wide\n")
         header = ["method", "ms a step", "ratio", "with loader", "ratio", "to"]
