@@ -86,11 +86,12 @@ def redundancy_reduction(
 ) -> BarlowTwinsLoss:
     """Barlow Twins' terms of batches 0 and 1, whose diagonal is the only one."""
     (d,) = c.diagonals
-    on_diag, squares = c.sum(torch.stack([(1 - d).square(), d.square()]))
+    of_target = [d, torch.ones_like(d)] if target else []
+    on_diag, squares, *rest = c.sum(torch.stack([(1 - d).square(), d.square(), *of_target]))
     off_diag = c.energy(0, 1) - squares
     if target:
         # Σ_{i≠j} (C_ij - t)² = Σ_{i≠j} C_ij² + t² D (D - 1) - 2t Σ_{i≠j} C_ij
-        entries, dim = c.sum(torch.stack([d, torch.ones_like(d)]))
+        entries, dim = rest
         off_diag_entries = c.sum_of_entries(0, 1) - entries
         off_diag = off_diag + target**2 * dim * (dim - 1) - 2 * target * off_diag_entries
     return BarlowTwinsLoss(scale_loss * (on_diag + lamb * off_diag), on_diag, off_diag)
