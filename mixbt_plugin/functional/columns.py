@@ -85,27 +85,24 @@ class Wanted:
     diagonals: Sequence[tuple[int, int]]
     row_sums: bool = False
 
-    def runs_of_diagonals(self) -> list[tuple[list[int], slice, slice]]:
+    def runs_of_diagonals(self) -> list[tuple[slice, slice, slice]]:
         """The diagonals in runs of pairs (u, v), (u + 1, v + 1), … that one operation computes.
+
+        Slices, as a list of indexes would have to be sent to an accelerator.
 
         Returns:
             Of each run, which of ``diagonals`` it holds, and its batches u and v.
         """
-        runs: list[list[int]] = []
-        order = sorted(
-            range(len(self.diagonals)),
-            key=lambda i: (self.diagonals[i][1] - self.diagonals[i][0], self.diagonals[i]),
-        )
-        for i in order:
-            u, v = self.diagonals[i]
-            if runs and self.diagonals[runs[-1][-1]] == (u - 1, v - 1):
-                runs[-1].append(i)
-            else:
-                runs.append([i])
+        starts = [
+            i
+            for i, (u, v) in enumerate(self.diagonals)
+            if i == 0 or self.diagonals[i - 1] != (u - 1, v - 1)
+        ]
         found = []
-        for run in runs:
-            first, second = self.diagonals[run[0]]
-            found.append((run, slice(first, first + len(run)), slice(second, second + len(run))))
+        for start, stop in zip(starts, [*starts[1:], len(self.diagonals)]):
+            u, v = self.diagonals[start]
+            count = stop - start
+            found.append((slice(start, stop), slice(u, u + count), slice(v, v + count)))
         return found
 
 
@@ -139,7 +136,7 @@ class _Statistics(torch.autograd.Function):
             for gram, index in zip(grams, wanted.grams):
                 add_lower_(gram, batches[index])
             for which, u, v in wanted.runs_of_diagonals():
-                products = torch.mul(batches[u], batches[v], out=spare[: len(which)])
+                products = torch.mul(batches[u], batches[v], out=spare[: which.stop - which.start])
                 diagonals[which, at] = column_sums(products) / rows
             if wanted.row_sums:
                 row_sums += batches[:count].sum(dim=2)

@@ -185,6 +185,7 @@ def test_a_checkpoint_is_read_once_and_as_weights_alone(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
     logging.getLogger("lightning.pytorch").addHandler(caplog.handler)
+    caplog.set_level(logging.INFO, "lightning.pytorch")
     trainer, model = saving_trainer(tmp_path, 1)
     trainer.fit(model, loader(32))
     resumed = Resumed(tmp_path / "test-ep0.ckpt")
