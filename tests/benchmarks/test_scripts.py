@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import communication, loss, loss_views, memory
+from benchmarks import communication, counts, loss, loss_report, loss_views, memory
 from benchmarks.loss import OBJECTIVES
 
 
@@ -21,6 +21,32 @@ def test_loss_has_a_row_for_each_objective_and_goes_on(
         assert printed.count(f"\n{name} 8 16 ") == 1
         assert f"| {name} | 8 | 16 |" in printed
         assert f"| {name} | 8 | 4 |" in printed
+
+
+def test_report_has_tables_and_a_picture(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    saved, picture = tmp_path / "loss.jsonl", tmp_path / "loss.png"
+    few = ["--n", "8", "--d", "16", "4", "--rounds", "1", "--seconds", "0", "--tera", "0"]
+    loss.main([*few, "--save", str(saved)])
+    loss_report.main([str(saved), "--plot", str(picture), "--n", "8"])
+    printed = capsys.readouterr().out
+    for name in OBJECTIVES:
+        assert f"{name}: ours, ms" in printed
+    assert "| N \\ D | 4 | 16 |" in printed
+    assert "| 8 | – | – |" in printed  # the official way needs more than --tera
+    assert picture.stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "name,gram,dense,official",
+    [("mixbt", 6, 9, 21), ("barlow_twins", 4, 3, 3), ("multiaug_vicreg", 4, 4, 6)],
+)
+def test_counted_multiplications(name: str, gram: int, dense: int, official: int) -> None:
+    n, d = 16, 24
+    assert counts.count(name, "gram", n, d).multiplications == gram * n * n * d
+    assert counts.count(name, "dense", n, d).multiplications == dense * n * d * d
+    assert counts.count(name, "official", n, d).multiplications == official * n * d * d
 
 
 def test_loss_of_more_views(capsys: pytest.CaptureFixture[str]) -> None:
