@@ -35,7 +35,10 @@ class Derivation(Protocol):
         """From any columns of the V standardised views, (V, N, d), to those of its batches."""
 
     def add_adjoint_(self, grads: Tensor, derived_grads: Tensor) -> None:
-        """Adds to the views' gradients (V, N, d) what they owe to those of the derived batches."""
+        """Adds to the views' gradients (V, N, d) what they owe to those of the derived batches.
+
+        These are overwritten.
+        """
 
     def of_all_rows(self) -> Derivation:
         """The same for the rows of all processes in rank order."""
@@ -117,22 +120,23 @@ class _Statistics(torch.autograd.Function):
     def forward(ctx: Any, wanted: Wanted, *views: Tensor) -> tuple[Tensor, ...]:
         how, count = wanted.standardization, len(views)
         rows, columns = views[0].shape
-        new = views[0].new_zeros
-        means, scales = new(count, columns), new(count, columns) + 1
+        new, empty = views[0].new_zeros, views[0].new_empty
+        means, scales = empty(how.groups(count), columns), empty(how.groups(count), columns)
         grams = new(len(wanted.grams), rows, rows)
         diagonals = new(len(wanted.diagonals), columns)
         row_sums = new(count if wanted.row_sums else 0, rows)
-        blocks = _blocks(rows, columns, views[0].device)
+        batch_count = count + (wanted.derivation.count if wanted.derivation else 0)
+        blocks = _blocks(batch_count, rows, columns, views[0].device)
+        # A single block is small, or on an accelerator, and kept.
+        kept = [empty(batch_count, rows, columns)] if len(blocks) == 1 else []
         for at in blocks:
-            batches, spare = _workspaces(2, _batches_shape(wanted, views, at), views[0])
-            if len(blocks) == 1:
-                batches = torch.empty_like(batches)
+            shape = (batch_count, rows, at.stop - at.start)
+            spare, *others = _workspaces(2 - len(kept), shape, views[0])
+            (batches,) = kept or others
             block = [z[:, at] for z in views]
-            means[:, at] = how.means(block)
-            _center(block, means[:, at], batches)
-            if how.scale:
-                scales[:, at] = how.scales(batches[:count], spare[:count])
-            _scale_and_derive(wanted, scales[:, at], batches)
+            how.forward(block, batches[:count], means[:, at], scales[:, at], spare[:count])
+            if wanted.derivation is not None:
+                wanted.derivation(batches[:count], out=batches[count:])
             for gram, index in zip(grams, wanted.grams):
                 add_lower_(gram, batches[index])
             for which, u, v in wanted.runs_of_diagonals():
@@ -142,11 +146,10 @@ class _Statistics(torch.autograd.Function):
                 row_sums += batches[:count].sum(dim=2)
         for gram in grams:
             mirror_lower_(gram)
-        ctx.wanted, ctx.blocks, ctx.count = wanted, blocks, count
+        ctx.wanted, ctx.blocks, ctx.count, ctx.batch_count = wanted, blocks, count, batch_count
         ctx.set_materialize_grads(False)
-        # A single block is small, or on an accelerator, and kept.
-        ctx.save_for_backward(means, scales, *views, *([batches] if len(blocks) == 1 else []))
-        return means.clone(), grams, diagonals, row_sums
+        ctx.save_for_backward(means, scales, *views, *kept)
+        return means, grams, diagonals, row_sums
 
     @staticmethod
     @once_differentiable
@@ -156,14 +159,15 @@ class _Statistics(torch.autograd.Function):
         how, rows = wanted.standardization, views[0].size(0)
         mean_grads, gram_grads, diagonal_grads, row_sum_grads = output_grads
         gradient_of = {} if gram_grads is None else dict(zip(wanted.grams, gram_grads))
-        view_grads = [torch.empty_like(z) for z in views]
+        view_grads = [torch.empty_like(z) for z in views] if len(ctx.blocks) > 1 else []
         for at in ctx.blocks:
-            batches, spare, grads = _workspaces(3, _batches_shape(wanted, views, at), views[0])
-            if kept:
-                batches = kept[0]
-            else:
-                _center([z[:, at] for z in views], means[:, at], batches)
-                _scale_and_derive(wanted, scales[:, at], batches)
+            shape = (ctx.batch_count, rows, at.stop - at.start)
+            grads, *others = _workspaces(2 - len(kept), shape, views[0])
+            (batches,) = kept or others
+            if not kept:
+                how.again([z[:, at] for z in views], batches, means[:, at], scales[:, at])
+                if wanted.derivation is not None:
+                    wanted.derivation(batches[:count], out=batches[count:])
             for index, (batch, grad) in enumerate(zip(batches, grads)):
                 if index in gradient_of:
                     torch.addmm(grad, gradient_of[index], batch, beta=0, alpha=2, out=grad)
@@ -181,29 +185,11 @@ class _Statistics(torch.autograd.Function):
                 grads[:count] += row_sum_grads[:, :, None]
             if wanted.derivation is not None:
                 wanted.derivation.add_adjoint_(grads[:count], grads[count:])
-            standardized_grads, shifts = how.backward(
-                grads[:count], batches[:count], scales[:, at], spare[:count]
-            )
-            if mean_grads is not None:
-                shifts += mean_grads[:, at] / rows
-            for out, shift, grad, scale in zip(
-                view_grads, shifts, standardized_grads, scales[:, at]
-            ):
-                torch.addcmul(shift, grad, scale, out=out[:, at])
-        return None, *view_grads
-
-
-def _center(views: Sequence[Tensor], means: Tensor, batches: Tensor) -> None:
-    for z, mean, centered in zip(views, means, batches):
-        torch.sub(z, mean, out=centered)
-
-
-def _scale_and_derive(wanted: Wanted, scales: Tensor, batches: Tensor) -> None:
-    views = batches[: len(scales)]
-    if wanted.standardization.scale:
-        views *= scales[:, None]
-    if wanted.derivation is not None:
-        wanted.derivation(views, out=batches[len(scales) :])
+            mean_grads_here = None if mean_grads is None else mean_grads[:, at]
+            found = how.backward(grads[:count], batches[:count], scales[:, at], mean_grads_here)
+            for whole, part in zip(view_grads, found):
+                whole[:, at] = part
+        return None, *(view_grads or found)
 
 
 def statistics(views: Sequence[Tensor], wanted: Wanted) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -216,26 +202,27 @@ def statistics(views: Sequence[Tensor], wanted: Wanted) -> tuple[Tensor, Tensor,
     return means, grams, diagonals, row_sums
 
 
-def _blocks(rows: int, columns: int, device: torch.device) -> list[slice]:
-    """Blocks of columns: 2 MiB of float32 a view on a CPU, all columns on an accelerator.
+BLOCK_NUMBERS = 5 * 2**20
+"""Numbers of all batches of a block on a CPU, 20 MiB in float32."""
+LEAST_WIDTH = 512
+"""Columns of a block at least: narrow products cannot use the processor."""
 
-    Many rows make narrow blocks, and narrow products cannot use the processor: hence a least width.
-    """
-    width = max(2**19 // rows, 512) if device.type == "cpu" else columns
+
+def _blocks(batches: int, rows: int, columns: int, device: torch.device) -> list[slice]:
+    """Blocks of columns on a CPU; all columns at once on an accelerator."""
+    width = max(BLOCK_NUMBERS // (batches * rows), LEAST_WIDTH)
+    width = width if device.type == "cpu" else columns
     return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
 
 
-def _batches_shape(wanted: Wanted, views: Sequence[Tensor], at: slice) -> tuple[int, int, int]:
-    derived = wanted.derivation.count if wanted.derivation else 0
-    return len(views) + derived, views[0].size(0), at.stop - at.start
-
-
-def _workspaces(count: int, shape: Sequence[int], like: Tensor) -> Tensor:
-    return _scratch.memory(count * math.prod(shape), like).view(count, *shape)
+def _workspaces(count: int, shape: Sequence[int], like: Tensor) -> list[Tensor]:
+    if like.device.type != "cpu":
+        return [like.new_empty(shape) for _ in range(count)]
+    return [*_scratch.memory(count * math.prod(shape), like).view(count, *shape)]
 
 
 class _Scratch(threading.local):
-    """Memory of the blocks, kept from call to call: 6 MiB a batch for each thread and dtype.
+    """Memory of a CPU's blocks, kept from call to call: 40 MiB for each thread and dtype.
 
     Fresh memory costs a page fault for each 4 KiB, which takes longer than several passes over it.
     PyTorch keeps an accelerator's memory by itself.
@@ -245,8 +232,6 @@ class _Scratch(threading.local):
         self._kept: dict[torch.dtype, Tensor] = {}
 
     def memory(self, size: int, like: Tensor) -> Tensor:
-        if like.device.type != "cpu" or torch.compiler.is_compiling():
-            return like.new_empty(size)
         if like.dtype not in self._kept or len(self._kept[like.dtype]) < size:
             # Made in inference mode it could not be written to outside of it.
             with torch.inference_mode(False):

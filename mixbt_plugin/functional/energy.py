@@ -176,16 +176,18 @@ class _InnerProducts(torch.autograd.Function):
     def forward(ctx: Any, grams: Tensor, pairs: Sequence[Pair]) -> Tensor:
         ctx.pairs = pairs
         ctx.save_for_backward(grams)
-        return torch.stack([(grams[u] * grams[v]).sum() for u, v in pairs])
+        of = grams.unbind()
+        return torch.stack([(of[u] * of[v]).sum() for u, v in pairs])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *output_grads: Tensor) -> tuple[Tensor, None]:
         (grams,) = ctx.saved_tensors
         grads = torch.zeros_like(grams)
+        of, grads_of = grams.unbind(), grads.unbind()
         for (u, v), weight in zip(ctx.pairs, output_grads[0]):
-            grads[u].addcmul_(grams[v], weight)
-            grads[v].addcmul_(grams[u], weight)
+            grads_of[u].addcmul_(of[v], weight)
+            grads_of[v].addcmul_(of[u], weight)
         return grads, None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,18 +61,26 @@ def standardize(
 
 
 def _batch_norm(z: Tensor, *, unbiased: bool, eps: float) -> Tensor:
-    """`standardize` over these rows, by PyTorch's fused batch normalisation.
-
-    It knows the biased variance v alone: ``1 / √(v / s + eps) = √s / √(v + s · eps)``.
-    """
-    s = (z.size(0) - 1) / z.size(0) if unbiased else 1.0
-    weight = z.new_full((z.size(1),), math.sqrt(s)) if unbiased else None
-    standardized, _, scale = torch.native_batch_norm(
-        z, weight, None, None, None, True, 0.0, s * eps
-    )
+    """`standardize` over these rows, by PyTorch's fused batch normalisation."""
+    standardized, _, scale = torch.native_batch_norm(*_arguments(z, unbiased=unbiased, eps=eps))
     # A variance that overflowed has scale 0: see `_overflow_as_nan`. One NaN in a column is enough.
     standardized.detach()[0].add_(0 / scale)
     return standardized
+
+
+def _arguments(z: Tensor, *, unbiased: bool, eps: float) -> tuple[Any, ...]:
+    """Those of `torch.native_batch_norm`, which knows the biased variance v alone.
+
+    ``1 / √(v / s² + eps) = s / √(v + s² · eps)``, with the s of `_root_of_share`.
+    """
+    s = _root_of_share(z.size(0), unbiased=unbiased)
+    weight = z.new_full((z.size(1),), s) if unbiased else None
+    return z, weight, None, None, None, True, 0.0, s**2 * eps
+
+
+def _root_of_share(rows: int, *, unbiased: bool) -> float:
+    """Root of the biased variance over the one that is meant."""
+    return math.sqrt((rows - unbiased) / rows)
 
 
 def _overflow_as_nan(variance: Tensor) -> Tensor:
@@ -125,47 +134,79 @@ class Standardization:
             return standardize_pooled(views, unbiased=self.unbiased, eps=self.eps, ddp=ddp)
         return [standardize(z, unbiased=self.unbiased, eps=self.eps, ddp=ddp) for z in views]
 
-    def means(self, views: Sequence[Tensor]) -> Tensor:
-        """Means of some columns of V views (N, d), all rows, (V, d)."""
-        sums = torch.stack([column_sums(z) for z in views])
-        return self._pool(sums) / self._samples(views)
-
-    def scales(self, centered: Tensor, spare: Tensor) -> Tensor:
-        """Inverse standard deviations (V, d) of centred views (V, N, d).
+    def forward(
+        self, views: Sequence[Tensor], out: Tensor, means: Tensor, scales: Tensor, spare: Tensor
+    ) -> None:
+        """Standardises some columns of V views, all rows, without a gradient.
 
         Args:
-            centered: (V, N, d).
+            views: V tensors (N, d).
+            out: (V, N, d), takes the standardised views.
+            means: (G, d), takes the means; G is 1 if pooled, else V.
+            scales: (G, d), takes the inverse standard deviations, 1 where not scaled.
             spare: (V, N, d), is overwritten.
         """
-        squares = self._pool(column_sums(torch.mul(centered, centered, out=spare)))
-        variance = squares / (self._samples(centered) - self.unbiased)
-        return torch.rsqrt(_overflow_as_nan(variance) + self.eps)
+        if self.pooled or (self.scale and not views[0].is_contiguous()):
+            views = self._grouped(torch.stack([*views], out=spare)).unbind()
+        if not self.scale:
+            for z, mean, centered in zip(views, means, self._grouped(out)):
+                torch.sub(z, torch.mean(z, dim=0, out=mean), out=centered)
+            scales.fill_(1)
+            return
+        for z, a, mean, scale in zip(views, self._grouped(out), means, scales):
+            arguments = _arguments(z, unbiased=self.unbiased, eps=self.eps)
+            torch.native_batch_norm(*arguments, out=(a, mean, scale))
+        self._grouped(out)[:, 0] += 0 / scales  # As in `_batch_norm`.
+        scales *= _root_of_share(len(views[0]), unbiased=self.unbiased)
+
+    def again(self, views: Sequence[Tensor], out: Tensor, means: Tensor, scales: Tensor) -> None:
+        """Standardises once more, with the means and scales that `forward` found."""
+        shifts = -means * scales
+        of_view = [0] * len(views) if self.pooled else range(len(views))
+        for z, standardized, group in zip(views, out, of_view):
+            torch.addcmul(shifts[group], z, scales[group], out=standardized)
 
     def backward(
-        self, grads: Tensor, views: Tensor, scales: Tensor, spare: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Gradient of what was standardised, as ``scale · grads + shift``.
+        self, grads: Tensor, standardized: Tensor, scales: Tensor, mean_grads: Tensor | None
+    ) -> list[Tensor]:
+        """Gradient of what was standardised.
 
-        ``dz = scale · (g - mean(g) - a · Σ_n(a ∘ g) / N)``, a the standardised view.
+        ``dz = scale · (g - mean(g) - a · Σ_n(a ∘ g) / N)``, a the standardised view: what batch
+        normalisation passes back to an input a, whose mean is 0. With the unbiased variance Σ is
+        divided by N - 1.
 
         Args:
-            grads: of the standardised views, (V, N, d), is overwritten.
-            views: the standardised views, (V, N, d).
-            scales: (V, d).
-            spare: (V, N, d), is overwritten.
+            grads: of the standardised views, (V, N, d).
+            standardized: the standardised views, (V, N, d).
+            scales: (G, d).
+            mean_grads: of the means, (G, d).
 
         Returns:
-            ``grads`` and the shift (V, d).
+            V tensors (N, d).
         """
-        shift = -scales * self._pool(column_sums(grads)) / self._samples(views)
+        rows_of_view = grads.size(1)
+        grads, standardized = self._grouped(grads), self._grouped(standardized)
+        rows = grads.size(1)
         if self.scale:
-            along = self._pool(column_sums(torch.mul(grads, views, out=spare)))
-            along /= self._samples(views) - self.unbiased
-            grads.addcmul_(views, along[:, None], value=-1)
-        return grads, shift
+            s = _root_of_share(rows, unbiased=self.unbiased)
+            zeros, of_input_alone = torch.zeros_like(scales[0]), [True, False, False]
+            of_biased = torch.full_like(zeros, 1 / s)
+            found = [
+                torch.ops.aten.native_batch_norm_backward(
+                    *(g, a, scale * s, None, None, zeros, of_biased, True, 0.0, of_input_alone)
+                )[0]
+                for g, a, scale in zip(grads, standardized, scales)
+            ]
+            if mean_grads is not None:
+                found = [dz + mean_grad / rows for dz, mean_grad in zip(found, mean_grads)]
+        else:
+            shifts = (0 if mean_grads is None else mean_grads) - column_sums(grads)
+            found = [g + shift for g, shift in zip(grads, shifts / rows)]
+        return [dz for group in found for dz in group.split(rows_of_view)]
 
-    def _samples(self, views: Sequence[Tensor] | Tensor) -> int:
-        return views[0].size(0) * (len(views) if self.pooled else 1)
+    def groups(self, views: int) -> int:
+        """How many means and scales the columns of so many views have."""
+        return 1 if self.pooled else views
 
-    def _pool(self, sums: Tensor) -> Tensor:
-        return sums.sum(dim=0, keepdim=True).repeat(len(sums), 1) if self.pooled else sums
+    def _grouped(self, views: Tensor) -> Tensor:
+        return views.flatten(0, 1)[None] if self.pooled else views

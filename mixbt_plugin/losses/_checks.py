@@ -72,10 +72,11 @@ def check_permutation(perm: Any, n: int) -> None:
         raise TypeError(f"perm: expected a tensor of int64, got {found}.")
     if perm.shape != (n,):
         raise ValueError(f"perm: expected shape ({n},), got {tuple(perm.shape)}.")
-    if perm.device.type == "cpu" and (perm.min() < 0 or perm.max() >= n):
-        raise ValueError(
-            f"perm: expected indices in [0, {n}), got [{int(perm.min())}, {int(perm.max())}]."
-        )
+    if perm.device.type != "cpu":
+        return
+    low, high = (int(index) for index in perm.aminmax())
+    if low < 0 or high >= n:
+        raise ValueError(f"perm: expected indices in [0, {n}), got [{low}, {high}].")
 
 
 def check_mix(mix: float | Tensor, n: int) -> None:

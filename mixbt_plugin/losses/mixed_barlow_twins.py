@@ -61,19 +61,20 @@ class _Residuals:
         return len(self.targets)
 
     def __call__(self, views: Tensor, out: Tensor | None = None) -> Tensor:
-        shuffled = views[1].index_select(0, self.perm)
-        expected = [torch.lerp(shuffled, views[v], self.mix) for v in self.targets]
         if out is None:
+            shuffled = views[1].index_select(0, self.perm)
+            expected = [torch.lerp(shuffled, views[v], self.mix) for v in self.targets]
             return torch.stack([views[2] - mixture for mixture in expected])
-        for mixture, residual in zip(expected, out):
-            torch.sub(views[2], mixture, out=residual)
+        for v, residual in zip(self.targets, out):
+            torch.index_select(views[1], 0, self.perm, out=residual)
+            torch.sub(views[2], residual.lerp_(views[v], self.mix), out=residual)
         return out
 
     def add_adjoint_(self, grads: Tensor, derived_grads: Tensor) -> None:
         for v, grad in zip(self.targets, derived_grads):
             grads[2] += grad
             grads[v].addcmul_(grad, self.mix, value=-1)
-            grads[1].index_add_(0, self.perm, grad * (1 - self.mix), alpha=-1)
+            grads[1].index_add_(0, self.perm, grad.mul_(1 - self.mix), alpha=-1)
 
     def of_all_rows(self) -> _Residuals:
         perm = gather_rows(self.perm + rank() * len(self.perm))
