@@ -124,7 +124,7 @@ class FiniteCheck:
         Raises:
             FloatingPointError: the loss is not finite; names the inputs and the first entry.
         """
-        if torch.compiler.is_compiling() or not self.enabled:
+        if not self.enabled:
             return
         if loss.device.type == "cpu":
             if not torch.isfinite(loss):

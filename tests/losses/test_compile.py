@@ -1,0 +1,32 @@
+"""`torch.compile` of what calls a loss leaves the loss as it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.embeddings import LOSSES, random_views
+
+
+CASES = [(name, {"impl": impl}) for name in LOSSES for impl in ("gram", "dense")]
+
+
+@pytest.mark.parametrize(("name", "settings"), [*CASES, ("barlow_twins", {"ddp": "local"})])
+def test_compiled_equals_eager(name: str, settings: dict[str, str]) -> None:
+    count, loss = LOSSES[name]
+    views = random_views(count, 6, 8)
+
+    def of_projections(factor: Tensor) -> Tensor:
+        found: Tensor = loss([z * factor + 1 for z in views], **settings).loss
+        return 2 * found
+
+    factor = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    torch.compiler.reset()
+    compiled = torch.compile(of_projections, backend="aot_eager")
+    found, expected = (
+        (value, *torch.autograd.grad(value, [factor, *views]))
+        for value in (compiled(factor), of_projections(factor))
+    )
+    for ours, wanted in zip(found, expected):
+        torch.testing.assert_close(ours, wanted, rtol=1e-12, atol=1e-12)
