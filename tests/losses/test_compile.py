@@ -8,7 +8,6 @@ from torch import Tensor
 
 from tests.embeddings import LOSSES, random_views
 
-
 CASES = [(name, {"impl": impl}) for name in LOSSES for impl in ("gram", "dense")]
 
 
