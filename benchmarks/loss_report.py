@@ -11,7 +11,7 @@ from benchmarks.loss import OBJECTIVES, Row, read
 
 CELLS: dict[str, Callable[[Row], float]] = {
     "ours, ms": lambda found: found["ms"]["ours"],
-    "ours / products": lambda found: found["ours_to_products"],
+    "ours / six products": lambda found: 1 / found["to_ours"]["six products"],
     "official / ours": lambda found: found["to_ours"]["official"],
     "solo-learn / ours": lambda found: found["to_ours"]["solo-learn"],
     "other side / auto": lambda found: found["to_ours"]["other"],
@@ -52,16 +52,15 @@ def draw(rows: Sequence[Row], n: int, path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    names = {"ours": "ours", "official": "dense (official code)", "solo-learn": "solo-learn"}
-    styles = {"ours": "C0o-", "official": "C3s--", "solo-learn": "C1^--", "products": "k:"}
+    names = {"official": "dense (official code)", "six products": "six N x N x D products"}
+    styles = {"ours": "C0o-", "official": "C3s--", "solo-learn": "C1^--", "six products": "k:"}
     figure, panels = pyplot.subplots(1, 2, figsize=(9, 4), sharey=True)
     for axes, objective in zip(panels, ("mixbt", "barlow_twins")):
         of_n = [row for row in rows if row["objective"] == objective and row["n"] == n]
         for key, style in styles.items():
             points = sorted((row["d"], row["ms"][key]) for row in of_n if key in row["ms"])
             if points:
-                label = names.get(key, "our matrix products alone")
-                axes.plot(*zip(*points), style, label=label)
+                axes.plot(*zip(*points), style, label=names.get(key, key))
         axes.set(xscale="log", yscale="log", xlabel="D", title=f"{objective}, N = {n}")
         axes.set_xscale("log", base=2)
         axes.grid(alpha=0.3)

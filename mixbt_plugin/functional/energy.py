@@ -44,7 +44,7 @@ class Correlations(ABC):
         means: of the views' columns, (V, D).
         diagonals: ``mean_n(a ∘ b)`` of each pair of batches that was asked for, (·, D).
 
-    Some D may be here and the rest in other processes: sums over them are taken by `sum`.
+    Some D may be here and the rest in other processes: sums over them are taken by `sums`.
     """
 
     means: Tensor
@@ -59,8 +59,8 @@ class Correlations(ABC):
         return torch.stack([self.energy(*pair) for pair in combinations(range(count), 2)]).sum()
 
     @abstractmethod
-    def sum(self, x: Tensor) -> Tensor:
-        """Sum over all dimensions: (…, D) to (…)."""
+    def sums(self, *terms: Tensor) -> Sequence[Tensor]:
+        """Sum of each of the terms (D,) over all dimensions, 0-dim."""
 
     @abstractmethod
     def sum_of_entries(self, u: int, v: int) -> Tensor:
@@ -162,8 +162,9 @@ class _Gram(Correlations):
     def energy_of_all_pairs(self, count: int) -> Tensor:
         return _SumOverPairs.apply(self.grams[:count]) / self.n**2
 
-    def sum(self, x: Tensor) -> Tensor:
-        return total(x.sum(dim=-1))
+    def sums(self, *terms: Tensor) -> Sequence[Tensor]:
+        here = [term.sum() for term in terms]
+        return here if world_size() == 1 else total(torch.stack(here)).unbind()
 
     def sum_of_entries(self, u: int, v: int) -> Tensor:
         return torch.dot(self.row_sums[u], self.row_sums[v]) / self.n
@@ -245,8 +246,8 @@ class _Dense(Correlations):
     def energy(self, u: int, v: int) -> Tensor:
         return self.energies[u, v]
 
-    def sum(self, x: Tensor) -> Tensor:
-        return x.sum(dim=-1)
+    def sums(self, *terms: Tensor) -> Sequence[Tensor]:
+        return [term.sum() for term in terms]
 
     def sum_of_entries(self, u: int, v: int) -> Tensor:
         return total(torch.dot(self.batches[u].sum(dim=1), self.batches[v].sum(dim=1))) / self.n

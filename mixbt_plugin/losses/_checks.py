@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -127,7 +128,7 @@ class FiniteCheck:
         if not self.enabled:
             return
         if loss.device.type == "cpu":
-            if not torch.isfinite(loss):
+            if not math.isfinite(loss.item()):
                 raise FloatingPointError(f"{function} is {loss.item()}: {_diagnosis(batches)}")
             return
         self._raise_for_arrived()

@@ -85,9 +85,9 @@ def redundancy_reduction(
     c: Correlations, *, lamb: float, scale_loss: float, target: float = 0.0
 ) -> BarlowTwinsLoss:
     """Barlow Twins' terms of batches 0 and 1, whose diagonal is the only one."""
-    (d,) = c.diagonals
+    d = c.diagonals.squeeze(0)
     of_target = [d, torch.ones_like(d)] if target else []
-    on_diag, squares, *rest = c.sum(torch.stack([(1 - d).square(), d.square(), *of_target]))
+    on_diag, squares, *rest = c.sums((1 - d).square(), d.square(), *of_target)
     off_diag = c.energy(0, 1) - squares
     if target:
         # Σ_{i≠j} (C_ij - t)² = Σ_{i≠j} C_ij² + t² D (D - 1) - 2t Σ_{i≠j} C_ij

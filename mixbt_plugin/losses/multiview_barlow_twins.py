@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from mixbt_plugin.functional import (
@@ -84,15 +83,11 @@ def multiview_barlow_twins_loss(
     )
     d = c.diagonals
     if pairing == "all":
-        on_diag, squares = c.sum(
-            torch.stack([(1 - d).square().mean(dim=0), d.square().mean(dim=0)])
-        )
+        on_diag, squares = c.sums((1 - d).square().mean(dim=0), d.square().mean(dim=0))
         off_diag = c.energy_of_all_pairs(len(views)) / len(d) - squares
     else:
         # d(Z̄, Z̄) is the mean of the d(Z_v, Z̄).
-        on_diag, squares = c.sum(
-            torch.stack([(1 - d).square().mean(dim=0), d.mean(dim=0).square()])
-        )
+        on_diag, squares = c.sums((1 - d).square().mean(dim=0), d.mean(dim=0).square())
         off_diag = c.energy(len(views), len(views)) - squares
     loss = scale_loss * (on_diag + lamb * off_diag)
     check_finite(

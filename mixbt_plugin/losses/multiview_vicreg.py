@@ -110,9 +110,7 @@ def multiview_vicreg_loss(
     distances = of_differences.mean(dim=0) + between_means
     variances = of_sides * (n / (n - 1))
     hinges = torch.relu(1 - torch.sqrt(variances + eps)).sum(dim=0)
-    distance, hinge, squares = c.sum(
-        torch.stack([distances, hinges, variances.square().sum(dim=0)])
-    )
+    distance, hinge, squares = c.sums(distances, hinges, variances.square().sum(dim=0))
     energies = torch.stack([c.energy(side, side) for side in sides]).sum() * (n / (n - 1)) ** 2
 
     sim = per_distance * distance / dim
