@@ -110,7 +110,7 @@ def correlations(
     return _Gram(wanted, views, energies)
 
 
-PER_ENTRY = 200
+PER_ENTRY = 50
 """What reading and writing an entry of a Gram or cross-correlation matrix, forward and backward,
 takes: as long as so many multiplications."""
 PER_NUMBER = 250
@@ -130,12 +130,11 @@ def gram_is_cheaper(n: int, d: int, energies: Sequence[Pair]) -> bool:
         d: dimensions.
         energies: the pairs of batches.
     """
-    multiplied = {batch for pair in energies for batch in pair}
-    per_gram = (1 + computed_share(n)) * d + PER_ENTRY
-    gram = len(multiplied) * n * n * per_gram + (1 + max(multiplied)) * n * d * PER_NUMBER
+    batches = len({batch for pair in energies for batch in pair})
+    per_gram = n * n * ((1 + computed_share(n)) * d + PER_ENTRY)
     per_product = sum(1 + computed_share(d) if u == v else 3 for u, v in energies) * n
     dense = (per_product + len(energies) * PER_ENTRY) * d * d
-    return gram < dense
+    return batches * (per_gram + n * d * PER_NUMBER) < dense
 
 
 class _Gram(Correlations):

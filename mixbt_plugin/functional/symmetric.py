@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from torch import Tensor
 
 
@@ -22,6 +24,7 @@ def mirror_lower_(product: Tensor) -> None:
         product[:start, start:stop] = product[start:stop, :start].T
 
 
+@cache
 def computed_share(rows: int) -> float:
     """Which part of the entries of ZZᵀ, (rows, rows), `add_lower_` computes."""
     return sum((stop - start) * stop for start, stop in _row_blocks(rows)) / rows**2

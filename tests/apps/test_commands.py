@@ -216,7 +216,7 @@ def assert_each_process_had_its_own_views(cfg: DictConfig) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("resumed_with,augment", [(1, "batch"), (2, "image")])
+@pytest.mark.parametrize("resumed_with,augment", [(1, "batch"), (2, "image"), (2, "batch")])
 def test_two_processes_then_resumed(resumed_with: int, augment: str) -> None:
     """Through Hydra and Lightning's own launcher, on gloo."""
     two = ["accelerator=cpu", "+strategy=ddp", "optimizer.batch_size=32", f"data.augment={augment}"]

@@ -5,8 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import communication, counts, loss, loss_report, loss_views, memory
+from benchmarks import (
+    communication,
+    counts,
+    loss,
+    loss_compiled,
+    loss_report,
+    loss_views,
+    memory,
+)
 from benchmarks.loss import OBJECTIVES
 
 
@@ -52,6 +61,21 @@ def test_counted_multiplications(name: str, gram: int, dense: int, official: int
 def test_loss_of_more_views(capsys: pytest.CaptureFixture[str]) -> None:
     loss_views.main(["--n", "8", "--d", "16", "--rounds", "1", "--seconds", "0"])
     assert capsys.readouterr().out.count("| 8 | 16 |") == 4
+
+
+@pytest.mark.parametrize("name", loss_compiled.PLAIN)
+def test_plain_statements_are_the_losses(name: str) -> None:
+    views = [torch.randn(8, 16, dtype=torch.float64) for _ in range(OBJECTIVES[name].views)]
+    perm = torch.randperm(8)
+    stated = {"unbiased": True, "eps": 0.0} if name == "barlow_twins" else {}
+    expected = OBJECTIVES[name].ours(views, perm=perm, **stated).loss
+    torch.testing.assert_close(loss_compiled.PLAIN[name](views, perm=perm), expected)
+
+
+def test_compiled_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--n", "8", "--d", "16", "--rounds", "1", "--seconds", "0"]
+    loss_compiled.main([*few, "--backend", "aot_eager"])
+    assert capsys.readouterr().out.count("| 8 | 16 |") == len(loss_compiled.PLAIN)
 
 
 def test_communication_counts_bytes(capsys: pytest.CaptureFixture[str]) -> None:
