@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--n", type=int, default=256, help="of the picture")
     args = parser.parse_args(arguments)
     rows = read(args.saved)
-    print(right_side(rows, within=0.05))
+    print(right_side(rows, within=0.1))
     for objective in OBJECTIVES:
         found = [row for row in rows if row["objective"] == objective]
         for title, cell in CELLS.items():

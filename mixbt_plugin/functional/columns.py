@@ -2,10 +2,9 @@
 
 All that the objectives need of the embeddings is a sum over columns (the N x N Gram matrices
 ``AAᵀ``) or belongs to one column (its mean, its diagonal entry ``mean_n(a ∘ b)``). So a block of
-columns is standardised, multiplied and forgotten while it lies in the processor's cache. The
-backward pass standardises it once more, which is no slower than to write and read N x D
-intermediates. Beside the inputs and their gradients O(N²) numbers are held. What is a single
-block, as everything is on an accelerator, is kept for the backward pass.
+columns is standardised, multiplied and forgotten, and the backward pass standardises it once
+more: beside the inputs and their gradients O(N²) numbers are held. What is a single block, as
+everything is on an accelerator, is kept for the backward pass.
 """
 
 from __future__ import annotations
