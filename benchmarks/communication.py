@@ -7,6 +7,7 @@ it stands what reducing the official codes' D x D matrices hands over.
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 from collections.abc import Callable, Sequence
 from multiprocessing.queues import SimpleQueue
@@ -72,10 +73,10 @@ def run_rank(
             rows.append([name, args.n, d, *found, f"{matrices:.2f}"])
     if rank == 0:
         results.put(rows)
-    # Gloo's threads let go of the last tensors meanwhile: with torch 2.5 they would wait for
-    # Python's lock, which destroying the group holds while it waits for them.
     dist.barrier()
-    dist.destroy_process_group()
+    # With torch 2.5 destroying the group can wait for ever: Gloo's threads free the last tensors
+    # and need Python's lock, which is held meanwhile. Nothing is left to be cleaned up.
+    os._exit(0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
