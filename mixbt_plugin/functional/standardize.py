@@ -146,7 +146,8 @@ class Standardization:
             scales: (G, d), takes the inverse standard deviations, 1 where not scaled.
             spare: (V, N, d), is overwritten.
         """
-        if self.pooled or (self.scale and not views[0].is_contiguous()):
+        # Written to given memory, what PyTorch normalises must be contiguous, or is wrong.
+        if self.pooled or (self.scale and not all(z.is_contiguous() for z in views)):
             views = self._grouped(torch.stack([*views], out=spare)).unbind()
         if not self.scale:
             for z, mean, centered in zip(views, means, self._grouped(out)):

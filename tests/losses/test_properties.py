@@ -43,6 +43,19 @@ def test_gram_equals_dense(name: str, n: int, d: int) -> None:
 
 
 @every_loss
+@pytest.mark.parametrize("impl", ["gram", "dense"])
+def test_memory_layout_does_not_matter(name: str, impl: str) -> None:
+    count, loss = LOSSES[name]
+    views = random_views(count, 6, 11)
+    expected = value_and_gradient(loss, views, impl=impl)
+    for v in range(count):
+        mixed = list(views)
+        mixed[v] = views[v].detach().T.contiguous().T.requires_grad_()
+        for found, wanted in zip(value_and_gradient(loss, mixed, impl=impl), expected):
+            torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+@every_loss
 def test_a_first_call_in_inference_mode_leaves_training_possible(name: str) -> None:
     count, loss = LOSSES[name]
     views = random_views(count, 6, 11)
