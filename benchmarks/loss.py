@@ -119,6 +119,14 @@ def solo_learn_function(name: str | None) -> Callable[..., Tensor] | None:
     return getattr(solo.losses, name) if name else None
 
 
+def step(loss: Callable[..., Any], views: Sequence[Tensor], **settings: Any) -> None:
+    """Forward and backward."""
+    for z in views:
+        z.grad = None
+    result = loss(views, **settings)
+    getattr(result, "loss", result).backward()
+
+
 def measure(name: str, n: int, d: int, args: argparse.Namespace) -> Row:
     """Times one objective at one size, in all ways that the limits allow."""
     objective = OBJECTIVES[name]
@@ -133,14 +141,8 @@ def measure(name: str, n: int, d: int, args: argparse.Namespace) -> Row:
         operations = 2 * n * d * d * products
         return 4 * d * d * matrices <= args.gib * 2**30 and operations <= args.tera * 1e12
 
-    def step(loss: Callable[[], Any]) -> None:
-        for z in views:
-            z.grad = None
-        result = loss()
-        getattr(result, "loss", result).backward()
-
-    ours = partial(step, lambda: objective.ours(views, perm=perm))
-    official = partial(step, lambda: objective.official(views, perm=perm))
+    ours = partial(step, objective.ours, views, perm=perm)
+    official = partial(step, objective.official, views, perm=perm)
     alternatives: dict[str, Callable[[], object]] = {
         "ours": ours,
         "six products": six_products(views[0]),
@@ -150,9 +152,9 @@ def measure(name: str, n: int, d: int, args: argparse.Namespace) -> Row:
         alternatives["official"] = official
     solo = solo_learn_function(objective.solo_learn)
     if solo and dense_is_allowed:
-        alternatives["solo-learn"] = partial(step, lambda: solo(*views))
+        alternatives["solo-learn"] = partial(step, lambda z: solo(*z), views)
     if other == "gram" or allowed(3 * len(objective.energies), 2 * len(objective.energies)):
-        alternatives["other"] = partial(step, lambda: objective.ours(views, perm=perm, impl=other))
+        alternatives["other"] = partial(step, objective.ours, views, perm=perm, impl=other)
     times = interleave(alternatives, rounds=args.rounds, seconds=args.seconds, device=args.device)
     return {
         **{"objective": name, "n": n, "d": d, "side": side},

@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.dense import LAMB, unbiased
 from benchmarks.interleaved import interleave, machine, ratio, table
-from benchmarks.loss import OBJECTIVES
+from benchmarks.loss import OBJECTIVES, step
 
 HEADER = ("objective", "N", "D", "ours ms", "plain / ours", "compiled / ours", "compiling s")
 
@@ -69,17 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.manual_seed(0)
         views = [torch.randn(n, d, requires_grad=True) for _ in range(OBJECTIVES[name].views)]
         perm = torch.randperm(n)
-
-        def step(loss: Callable[..., Any], views: Sequence[Tensor], perm: Tensor) -> None:
-            for z in views:
-                z.grad = None
-            result = loss(views, perm=perm)
-            getattr(result, "loss", result).backward()
-
         torch.compiler.reset()
         compiled = torch.compile(PLAIN[name], backend=args.backend, dynamic=False)
         losses = {"ours": OBJECTIVES[name].ours, "plain": PLAIN[name], "compiled": compiled}
-        steps = {key: partial(step, loss, views, perm) for key, loss in losses.items()}
+        steps = {key: partial(step, loss, views, perm=perm) for key, loss in losses.items()}
         start = time.perf_counter()
         steps["compiled"]()
         waited = time.perf_counter() - start

@@ -10,22 +10,15 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.interleaved import interleave, machine, ratio, table
+from benchmarks.loss import step
 from mixbt_plugin.losses import multiview_barlow_twins_loss, multiview_vicreg_loss
 
 LOSSES: dict[str, Callable[..., Any]] = {
     "multiaug_barlow_twins": multiview_barlow_twins_loss,
     "multiaug_vicreg": multiview_vicreg_loss,
 }
-
-
-def step(loss: Callable[..., Any], views: Sequence[Tensor], pairing: str) -> None:
-    """Forward and backward."""
-    for z in views:
-        z.grad = None
-    loss(views, pairing=pairing).loss.backward()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.manual_seed(0)
         views = [torch.randn(n, d, requires_grad=True) for _ in range(max(args.views))]
         times = interleave(
-            {str(v): partial(step, LOSSES[name], views[:v], pairing) for v in args.views},
+            {str(v): partial(step, LOSSES[name], views[:v], pairing=pairing) for v in args.views},
             rounds=args.rounds,
             seconds=args.seconds,
         )

@@ -195,7 +195,8 @@ def statistics(views: Sequence[Tensor], wanted: Wanted) -> tuple[Tensor, Tensor,
     """What is wanted of V views (N, D).
 
     Returns:
-        Means (V, D), Gram matrices (·, N, N), diagonals (·, D), row sums (V, N).
+        Means (V, D), or (1, D) of pooled views; Gram matrices (·, N, N), diagonals (·, D), row
+        sums (V, N).
     """
     means, grams, diagonals, row_sums = _Statistics.apply(wanted, *views)
     return means, grams, diagonals, row_sums

@@ -41,7 +41,7 @@ class Correlations(ABC):
     the global batch's.
 
     Attributes:
-        means: of the views' columns, (V, D).
+        means: of the views' columns, (V, D), for views that are not pooled.
         diagonals: ``mean_n(a ∘ b)`` of each pair of batches that was asked for, (·, D).
 
     Some D may be here and the rest in other processes: sums over them are taken by `sums`.
