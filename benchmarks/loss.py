@@ -134,7 +134,7 @@ def measure(name: str, n: int, d: int, args: argparse.Namespace) -> Row:
         torch.randn(n, d, device=args.device, requires_grad=True) for _ in range(objective.views)
     ]
     perm = torch.randperm(n, device=args.device)
-    side = "gram" if gram_is_cheaper(n, d, objective.energies) else "dense"
+    side = "gram" if gram_is_cheaper(n, d, tuple(objective.energies)) else "dense"
     other = "dense" if side == "gram" else "gram"
 
     def allowed(products: int, matrices: int) -> bool:

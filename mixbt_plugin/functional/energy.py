@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from mixbt_plugin.functional.collectives import (
     world_size,
 )
 from mixbt_plugin.functional.columns import Derivation, Wanted, statistics
-from mixbt_plugin.functional.standardize import Standardization
+from mixbt_plugin.functional.standardize import Standardization, column_sums
 from mixbt_plugin.functional.symmetric import add_lower_, computed_share, mirror_lower_
 
 Impl = Literal["auto", "gram", "dense"]
@@ -44,7 +44,7 @@ class Correlations(ABC):
         means: of the views' columns, (V, D), for views that are not pooled.
         diagonals: ``mean_n(a ∘ b)`` of each pair of batches that was asked for, (·, D).
 
-    Some D may be here and the rest in other processes: sums over them are taken by `sums`.
+    Some of the D may be here and the rest in other processes: `sums` adds up what is summed here.
     """
 
     means: Tensor
@@ -60,7 +60,7 @@ class Correlations(ABC):
 
     @abstractmethod
     def sums(self, *terms: Tensor) -> Sequence[Tensor]:
-        """Sum of each of the terms (D,) over all dimensions, 0-dim."""
+        """Adds up terms that are sums over the dimensions that are here, each 0-dim."""
 
     @abstractmethod
     def sum_of_entries(self, u: int, v: int) -> Tensor:
@@ -93,7 +93,8 @@ def correlations(
     """
     rows, columns = views[0].shape
     if impl == "auto":
-        impl = "gram" if gram_is_cheaper(rows * world_size(), columns, energies) else "dense"
+        gram = gram_is_cheaper(rows * world_size(), columns, tuple(energies))
+        impl = "gram" if gram else "dense"
     views = owed(views, ddp)
     if impl == "dense":
         return _Dense(views, standardization, derivation, energies, diagonals, ddp)
@@ -117,7 +118,8 @@ PER_NUMBER = 250
 """What the Gram side takes longer than the dense one to read and write a number of a batch."""
 
 
-def gram_is_cheaper(n: int, d: int, energies: Sequence[Pair]) -> bool:
+@lru_cache
+def gram_is_cheaper(n: int, d: int, energies: tuple[Pair, ...]) -> bool:
     """Whether N x N matrices take less time than D x D ones, forward and backward.
 
     Of a batch Z the Gram side computes ZZᵀ, of which a share h is enough as it is symmetric, and,
@@ -162,8 +164,7 @@ class _Gram(Correlations):
         return _SumOverPairs.apply(self.grams[:count]) / self.n**2
 
     def sums(self, *terms: Tensor) -> Sequence[Tensor]:
-        here = [term.sum() for term in terms]
-        return here if world_size() == 1 else total(torch.stack(here)).unbind()
+        return terms if world_size() == 1 else total(torch.stack(terms)).unbind()
 
     def sum_of_entries(self, u: int, v: int) -> Tensor:
         return torch.dot(self.row_sums[u], self.row_sums[v]) / self.n
@@ -228,15 +229,10 @@ class _Dense(Correlations):
         self.batches = standardization(views, ddp=ddp)
         if derivation is not None:
             self.batches += derivation(torch.stack(self.batches))
-        self.energies, diagonal_of = {}, {}
-        for u, v in energies:
-            energy, diagonal = _CrossCorrelation.apply(self.batches[u], self.batches[v], self.n)
-            self.energies[u, v], diagonal_of[u, v] = energy, diagonal
-        further = [pair for pair in diagonals if pair not in diagonal_of]
-        if further:
-            products = [(self.batches[u] * self.batches[v]).sum(dim=0) for u, v in further]
-            diagonal_of.update(zip(further, total(torch.stack(products)) / self.n))
-        self.diagonals = torch.stack([diagonal_of[pair] for pair in diagonals])
+        *found, self.diagonals = _CrossCorrelations.apply(
+            self.n, energies, diagonals, *self.batches
+        )
+        self.energies = dict(zip(energies, found))
 
     @cached_property
     def means(self) -> Tensor:  # type: ignore[override]
@@ -246,41 +242,77 @@ class _Dense(Correlations):
         return self.energies[u, v]
 
     def sums(self, *terms: Tensor) -> Sequence[Tensor]:
-        return [term.sum() for term in terms]
+        return terms
 
     def sum_of_entries(self, u: int, v: int) -> Tensor:
         return total(torch.dot(self.batches[u].sum(dim=1), self.batches[v].sum(dim=1))) / self.n
 
 
-class _CrossCorrelation(torch.autograd.Function):
-    """``‖C‖²_F`` and the diagonal of C = AᵀB / n, over the rows of all processes.
+class _CrossCorrelations(torch.autograd.Function):
+    """``‖C‖²_F`` of pairs of batches, and the diagonals of pairs, over the rows of all processes.
 
-    A gradient G of C gives B Gᵀ / n to A and A G / n to B.
+    Here ``C = AᵀB / n``, and a gradient G of C gives B Gᵀ / n to A and A G / n to B.
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        if a is b:
-            c = a.new_zeros(a.size(1), a.size(1))
-            add_lower_(c, a.T)
-            mirror_lower_(c)
-        else:
-            c = a.T @ b
-        if world_size() > 1:
-            dist.all_reduce(c)
-        c /= n
-        ctx.n, ctx.with_itself = n, a is b
-        ctx.save_for_backward(a, b, c)
-        return c.square().sum(), c.diagonal().clone()
+    def forward(
+        ctx: Any, n: int, energies: Sequence[Pair], diagonals: Sequence[Pair], *batches: Tensor
+    ) -> tuple[Tensor, ...]:
+        found = {(u, v): _product(batches[u], batches[v]) for u, v in energies}
+        further = [pair for pair in diagonals if pair not in found]
+        sums = [*found.values()]
+        if further:
+            sums += [torch.stack([column_sums(batches[u] * batches[v]) for u, v in further])]
+        for part in sums:
+            if world_size() > 1:
+                dist.all_reduce(part)
+            part.mul_(1 / n)
+        diagonal_of = {pair: c.diagonal() for pair, c in found.items()}
+        if further:
+            diagonal_of.update(zip(further, sums[-1]))
+        ctx.n, ctx.energies, ctx.diagonals = n, energies, diagonals
+        ctx.save_for_backward(*batches, *found.values())
+        values = [c.square().sum() for c in found.values()]
+        return *values, torch.stack([diagonal_of[pair] for pair in diagonals])
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, energy_grad: Tensor, diagonal_grad: Tensor
-    ) -> tuple[Tensor, Tensor | None, None]:
-        a, b, c = ctx.saved_tensors
-        grad = c * (2 / ctx.n * energy_grad)
-        grad.diagonal().add_(diagonal_grad, alpha=1 / ctx.n)
-        if ctx.with_itself:
-            return 2 * (a @ grad), None, None
-        return b @ grad.T, a @ grad, None
+    def backward(ctx: Any, *output_grads: Tensor) -> tuple[Tensor | None, ...]:
+        *energy_grads, diagonal_grads = output_grads
+        batches = ctx.saved_tensors[: -len(energy_grads)]
+        matrices = zip(ctx.energies, ctx.saved_tensors[-len(energy_grads) :], energy_grads)
+        grad_of = {pair: c * (energy_grad * (2 / ctx.n)) for pair, c, energy_grad in matrices}
+        grads: dict[int, Tensor] = {}
+        further = []
+        for (u, v), grad in zip(ctx.diagonals, diagonal_grads * (1 / ctx.n)):
+            if (u, v) in grad_of:
+                grad_of[u, v].diagonal().add_(grad)
+            else:
+                further += [(u, batches[v], grad), (v, batches[u], grad)]
+        for (u, v), grad in grad_of.items():
+            if u == v:
+                _add_product(grads, u, batches[u], 2 * grad)
+            else:
+                _add_product(grads, u, batches[v], grad.T)
+                _add_product(grads, v, batches[u], grad)
+        for of, batch, grad in further:
+            grads[of] = grads[of].addcmul_(batch, grad) if of in grads else batch * grad
+        return None, None, None, *(grads.get(index) for index in range(len(batches)))
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """AᵀB, half of it computed where A is B."""
+    if a is not b:
+        return a.T @ b
+    c = a.new_zeros(a.size(1), a.size(1))
+    add_lower_(c, a.T)
+    mirror_lower_(c)
+    return c
+
+
+def _add_product(grads: dict[int, Tensor], of: int, batch: Tensor, weights: Tensor) -> None:
+    """Adds a product to one of the gradients, or begins it."""
+    if of in grads:
+        grads[of].addmm_(batch, weights)
+    else:
+        grads[of] = batch @ weights

@@ -49,7 +49,10 @@ def full_precision(function: Callable[Parameters, Result]) -> Callable[Parameter
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         if torch.compiler.is_compiling():
             return torch.compiler.disable(wrapper)(*args, **kwargs)
-        with torch.autocast(_device_type(args), enabled=False):
+        device_type = _device_type(args)
+        if not torch.is_autocast_enabled(device_type):
+            return function(*map(_widen, args), **kwargs)
+        with torch.autocast(device_type, enabled=False):
             return function(*map(_widen, args), **kwargs)
 
     return wrapper

@@ -64,7 +64,7 @@ def _batch_norm(z: Tensor, *, unbiased: bool, eps: float) -> Tensor:
     """`standardize` over these rows, by PyTorch's fused batch normalisation."""
     standardized, _, scale = torch.native_batch_norm(*_arguments(z, unbiased=unbiased, eps=eps))
     # A variance that overflowed has scale 0: see `_overflow_as_nan`. One NaN in a column is enough.
-    standardized.detach()[0].addcdiv_(scale.new_zeros(()), scale)
+    standardized.detach()[0].addcdiv_(scale, scale, value=0)
     return standardized
 
 

@@ -86,8 +86,9 @@ def redundancy_reduction(
 ) -> BarlowTwinsLoss:
     """Barlow Twins' terms of batches 0 and 1, whose diagonal is the only one."""
     d = c.diagonals.squeeze(0)
-    of_target = [d, torch.ones_like(d)] if target else []
-    on_diag, squares, *rest = c.sums((1 - d).square(), d.square(), *of_target)
+    e = 1 - d
+    of_target = [d.sum(), d.new_full((), len(d))] if target else []
+    on_diag, squares, *rest = c.sums(torch.dot(e, e), torch.dot(d, d), *of_target)
     off_diag = c.energy(0, 1) - squares
     if target:
         # Σ_{i≠j} (C_ij - t)² = Σ_{i≠j} C_ij² + t² D (D - 1) - 2t Σ_{i≠j} C_ij

@@ -83,11 +83,11 @@ def multiview_barlow_twins_loss(
     )
     d = c.diagonals
     if pairing == "all":
-        on_diag, squares = c.sums((1 - d).square().mean(dim=0), d.square().mean(dim=0))
+        on_diag, squares = c.sums((1 - d).square().sum() / len(d), d.square().sum() / len(d))
         off_diag = c.energy_of_all_pairs(len(views)) / len(d) - squares
     else:
         # d(Z̄, Z̄) is the mean of the d(Z_v, Z̄).
-        on_diag, squares = c.sums((1 - d).square().mean(dim=0), d.mean(dim=0).square())
+        on_diag, squares = c.sums((1 - d).square().sum() / len(d), d.mean(dim=0).square().sum())
         off_diag = c.energy(len(views), len(views)) - squares
     loss = scale_loss * (on_diag + lamb * off_diag)
     check_finite(

@@ -106,11 +106,13 @@ def multiview_vicreg_loss(
     )
     n, dim = views[0].size(0) * world_size(), views[0].size(1)
     of_differences, of_sides = c.diagonals.split([len(differences), len(sides)])
-    between_means = (c.means - c.means.mean(dim=0)).square().mean(dim=0)
-    distances = of_differences.mean(dim=0) + between_means
+    between_means = (c.means - c.means.mean(dim=0)).square().sum() / v
     variances = of_sides * (n / (n - 1))
-    hinges = torch.relu(1 - torch.sqrt(variances + eps)).sum(dim=0)
-    distance, hinge, squares = c.sums(distances, hinges, variances.square().sum(dim=0))
+    distance, hinge, squares = c.sums(
+        of_differences.sum() / len(differences) + between_means,
+        torch.relu(1 - torch.sqrt(variances + eps)).sum(),
+        variances.square().sum(),
+    )
     energies = torch.stack([c.energy(side, side) for side in sides]).sum() * (n / (n - 1)) ** 2
 
     sim = per_distance * distance / dim
