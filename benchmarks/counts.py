@@ -31,6 +31,13 @@ PRODUCTS = {
     aten.addmm_.default: 1,
 }
 """Operations that multiply matrices, and which argument is the first of them."""
+ALLOCATIONS = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default}
+"""Operations that take memory and neither read nor write."""
+FILLS = {
+    *(aten.new_zeros.default, aten.new_ones.default, aten.new_full.default),
+    *(aten.zeros_like.default, aten.ones_like.default, aten.full_like.default),
+}
+"""Operations that write, and read nothing of the tensor whose kind they make."""
 MOST_VIEWS = 8
 
 
@@ -59,11 +66,20 @@ class Counts(TorchDispatchMode):
             # What has fewer rows than a batch is a sum over columns or a combination of views.
             if first.size(-2) > MOST_VIEWS:
                 self.multiplications += first.numel() * second.size(-1)
-        if not function.is_view:
+        if not function.is_view and function not in ALLOCATIONS:
             written = {id(x): x for x in tree_leaves((result, kwargs)) if isinstance(x, Tensor)}
-            read = [x for x in tree_leaves(args) if isinstance(x, Tensor)]
+            read = [x for x in _read(function, args, kwargs or {}) if isinstance(x, Tensor)]
             self.bytes += sum(x.numel() * x.element_size() for x in (*written.values(), *read))
         return result
+
+
+def _read(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The arguments that an operation reads."""
+    if function in FILLS:
+        return []
+    # With beta=0 what a product could be added to is not read.
+    first = PRODUCTS[function] if function in PRODUCTS and kwargs.get("beta") == 0 else 0
+    return tree_leaves(args[first:])
 
 
 def count(name: str, way: str, n: int, d: int) -> Counts:

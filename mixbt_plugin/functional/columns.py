@@ -30,7 +30,7 @@ class Derivation(Protocol):
     def count(self) -> int:
         """Number of its batches."""
 
-    def __call__(self, views: Tensor, out: Tensor | None = None) -> Tensor:
+    def __call__(self, views: Tensor, out: Tensor) -> None:
         """From any columns of the V standardised views, (V, N, d), to those of its batches."""
 
     def add_adjoint_(self, grads: Tensor, derived_grads: Tensor) -> None:
@@ -54,11 +54,9 @@ class Combination:
         """Number of combinations."""
         return self.weights.size(0)
 
-    def __call__(self, views: Tensor, out: Tensor | None = None) -> Tensor:
+    def __call__(self, views: Tensor, out: Tensor) -> None:
         """See `Derivation`."""
-        flat = None if out is None else out.flatten(1)
-        combined = torch.mm(self.weights, views.flatten(1), out=flat)
-        return combined.unflatten(1, views.shape[1:])
+        torch.mm(self.weights, views.flatten(1), out=out.flatten(1))
 
     def add_adjoint_(self, grads: Tensor, derived_grads: Tensor) -> None:
         """See `Derivation`."""

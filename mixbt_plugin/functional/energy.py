@@ -226,11 +226,9 @@ class _Dense(Correlations):
     ) -> None:
         self.n = views[0].size(0) * world_size()
         self.views = views
-        self.batches = standardization(views, ddp=ddp)
-        if derivation is not None:
-            self.batches += derivation(torch.stack(self.batches))
+        self.standardized = standardization(views, ddp=ddp)
         *found, self.diagonals = _CrossCorrelations.apply(
-            self.n, energies, diagonals, *self.batches
+            self.n, derivation, energies, diagonals, *self.standardized
         )
         self.energies = dict(zip(energies, found))
 
@@ -245,7 +243,8 @@ class _Dense(Correlations):
         return terms
 
     def sum_of_entries(self, u: int, v: int) -> Tensor:
-        return total(torch.dot(self.batches[u].sum(dim=1), self.batches[v].sum(dim=1))) / self.n
+        a, b = self.standardized[u], self.standardized[v]
+        return total(torch.dot(a.sum(dim=1), b.sum(dim=1))) / self.n
 
 
 class _CrossCorrelations(torch.autograd.Function):
@@ -256,8 +255,14 @@ class _CrossCorrelations(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, n: int, energies: Sequence[Pair], diagonals: Sequence[Pair], *batches: Tensor
+        ctx: Any,
+        n: int,
+        derivation: Derivation | None,
+        energies: Sequence[Pair],
+        diagonals: Sequence[Pair],
+        *views: Tensor,
     ) -> tuple[Tensor, ...]:
+        batches = _with_derived(views, derivation)
         found = {(u, v): _product(batches[u], batches[v]) for u, v in energies}
         further = [pair for pair in diagonals if pair not in found]
         sums = [*found.values()]
@@ -270,8 +275,9 @@ class _CrossCorrelations(torch.autograd.Function):
         diagonal_of = {pair: c.diagonal() for pair, c in found.items()}
         if further:
             diagonal_of.update(zip(further, sums[-1]))
-        ctx.n, ctx.energies, ctx.diagonals = n, energies, diagonals
-        ctx.save_for_backward(*batches, *found.values())
+        ctx.n, ctx.derivation, ctx.energies, ctx.diagonals = n, derivation, energies, diagonals
+        ctx.count = len(views)
+        ctx.save_for_backward(*found.values(), *batches)
         values = [c.square().sum() for c in found.values()]
         return *values, torch.stack([diagonal_of[pair] for pair in diagonals])
 
@@ -279,25 +285,44 @@ class _CrossCorrelations(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *output_grads: Tensor) -> tuple[Tensor | None, ...]:
         *energy_grads, diagonal_grads = output_grads
-        batches = ctx.saved_tensors[: -len(energy_grads)]
-        matrices = zip(ctx.energies, ctx.saved_tensors[-len(energy_grads) :], energy_grads)
-        grad_of = {pair: c * (energy_grad * (2 / ctx.n)) for pair, c, energy_grad in matrices}
-        grads: dict[int, Tensor] = {}
-        further = []
-        for (u, v), grad in zip(ctx.diagonals, diagonal_grads * (1 / ctx.n)):
-            if (u, v) in grad_of:
-                grad_of[u, v].diagonal().add_(grad)
-            else:
-                further += [(u, batches[v], grad), (v, batches[u], grad)]
-        for (u, v), grad in grad_of.items():
+        matrices = ctx.saved_tensors[: len(energy_grads)]
+        batches = ctx.saved_tensors[len(energy_grads) :]
+        grads = batches[0].new_empty(len(batches), *batches[0].shape)
+        grad_of, begun = grads.unbind(), set()
+
+        def add_product(of: int, batch: Tensor, weights: Tensor) -> None:
+            torch.addmm(grad_of[of], batch, weights, beta=of in begun, out=grad_of[of])
+            begun.add(of)
+
+        weight_of = dict(zip(ctx.diagonals, diagonal_grads * (1 / ctx.n)))
+        for (u, v), c, energy_grad in zip(ctx.energies, matrices, energy_grads):
+            grad = c * (energy_grad * (2 / ctx.n))
+            if (u, v) in weight_of:
+                grad.diagonal().add_(weight_of.pop((u, v)))
             if u == v:
-                _add_product(grads, u, batches[u], 2 * grad)
+                add_product(u, batches[u], 2 * grad)
             else:
-                _add_product(grads, u, batches[v], grad.T)
-                _add_product(grads, v, batches[u], grad)
-        for of, batch, grad in further:
-            grads[of] = grads[of].addcmul_(batch, grad) if of in grads else batch * grad
-        return None, None, None, *(grads.get(index) for index in range(len(batches)))
+                add_product(u, batches[v], grad.T)
+                add_product(v, batches[u], grad)
+        for of in {*range(len(batches))} - begun:
+            grad_of[of].zero_()
+        for (u, v), weight in weight_of.items():
+            grad_of[u].addcmul_(batches[v], weight)
+            grad_of[v].addcmul_(batches[u], weight)
+        if ctx.derivation is not None:
+            ctx.derivation.add_adjoint_(grads[: ctx.count], grads[ctx.count :])
+        return None, None, None, None, *grad_of[: ctx.count]
+
+
+def _with_derived(views: Sequence[Tensor], derivation: Derivation | None) -> Sequence[Tensor]:
+    """The views and the batches derived from them."""
+    if derivation is None:
+        return views
+    count = len(views)
+    batches = views[0].new_empty(count + derivation.count, *views[0].shape)
+    torch.stack([*views], out=batches[:count])
+    derivation(batches[:count], out=batches[count:])
+    return batches.unbind()
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
@@ -308,11 +333,3 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     add_lower_(c, a.T)
     mirror_lower_(c)
     return c
-
-
-def _add_product(grads: dict[int, Tensor], of: int, batch: Tensor, weights: Tensor) -> None:
-    """Adds a product to one of the gradients, or begins it."""
-    if of in grads:
-        grads[of].addmm_(batch, weights)
-    else:
-        grads[of] = batch @ weights

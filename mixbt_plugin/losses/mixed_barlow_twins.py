@@ -60,15 +60,10 @@ class _Residuals:
     def count(self) -> int:
         return len(self.targets)
 
-    def __call__(self, views: Tensor, out: Tensor | None = None) -> Tensor:
-        if out is None:
-            shuffled = views[1].index_select(0, self.perm)
-            expected = [torch.lerp(shuffled, views[v], self.mix) for v in self.targets]
-            return torch.stack([views[2] - mixture for mixture in expected])
+    def __call__(self, views: Tensor, out: Tensor) -> None:
         for v, residual in zip(self.targets, out):
             torch.index_select(views[1], 0, self.perm, out=residual)
             torch.sub(views[2], residual.lerp_(views[v], self.mix), out=residual)
-        return out
 
     def add_adjoint_(self, grads: Tensor, derived_grads: Tensor) -> None:
         for v, grad in zip(self.targets, derived_grads):

@@ -58,6 +58,17 @@ def test_counted_multiplications(name: str, gram: int, dense: int, official: int
     assert counts.count(name, "official", n, d).multiplications == official * n * d * d
 
 
+def test_counted_bytes_are_those_read_and_written() -> None:
+    a, b = torch.ones(3, 4), torch.ones(4, 5)
+    with counts.Counts() as counted:
+        out = a.new_empty(3, 5)
+        torch.addmm(out, a, b, beta=0, out=out)
+    assert counted.bytes == 4 * (3 * 4 + 4 * 5 + 3 * 5)
+    with counts.Counts() as counted:
+        a.new_zeros(7).add_(b[0, 0])
+    assert counted.bytes == 4 * (7 + 7 + 1 + 7)
+
+
 def test_loss_of_more_views(capsys: pytest.CaptureFixture[str]) -> None:
     loss_views.main(["--n", "8", "--d", "16", "--rounds", "1", "--seconds", "0"])
     assert capsys.readouterr().out.count("| 8 | 16 |") == 4
