@@ -111,10 +111,10 @@ def correlations(
     return _Gram(wanted, views, energies)
 
 
-PER_ENTRY = 50
+PER_ENTRY = 25
 """What reading and writing an entry of a Gram or cross-correlation matrix, forward and backward,
 takes: as long as so many multiplications."""
-PER_NUMBER = 250
+PER_NUMBER = 300
 """What the Gram side takes longer than the dense one to read and write a number of a batch."""
 
 
