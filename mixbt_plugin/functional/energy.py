@@ -248,9 +248,10 @@ class _Dense(Correlations):
 
 
 class _CrossCorrelations(torch.autograd.Function):
-    """``‖C‖²_F`` of pairs of batches, and the diagonals of pairs, over the rows of all processes.
+    """``‖C‖²_F`` of pairs of batches and the diagonals of pairs, over the rows of all processes.
 
-    Here ``C = AᵀB / n``, and a gradient G of C gives B Gᵀ / n to A and A G / n to B.
+    Here ``C = AᵀB / n``, and a gradient G of C gives B Gᵀ / n to A and A G / n to B. The batches
+    are the views and those derived from them.
     """
 
     @staticmethod
@@ -263,29 +264,29 @@ class _CrossCorrelations(torch.autograd.Function):
         *views: Tensor,
     ) -> tuple[Tensor, ...]:
         batches = _with_derived(views, derivation)
-        found = {(u, v): _product(batches[u], batches[v]) for u, v in energies}
-        further = [pair for pair in diagonals if pair not in found]
-        sums = [*found.values()]
+        c_of = {(u, v): _product(batches[u], batches[v]) for u, v in energies}
+        further = [pair for pair in diagonals if pair not in c_of]
+        sums = [*c_of.values()]
         if further:
             sums += [torch.stack([column_sums(batches[u] * batches[v]) for u, v in further])]
         for part in sums:
             if world_size() > 1:
                 dist.all_reduce(part)
             part.mul_(1 / n)
-        diagonal_of = {pair: c.diagonal() for pair, c in found.items()}
+        diagonal_of = {pair: c.diagonal() for pair, c in c_of.items()}
         if further:
             diagonal_of.update(zip(further, sums[-1]))
         ctx.n, ctx.derivation, ctx.energies, ctx.diagonals = n, derivation, energies, diagonals
         ctx.count = len(views)
-        ctx.save_for_backward(*found.values(), *batches)
-        values = [c.square().sum() for c in found.values()]
+        ctx.save_for_backward(*c_of.values(), *batches)
+        values = [c.square().sum() for c in c_of.values()]
         return *values, torch.stack([diagonal_of[pair] for pair in diagonals])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *output_grads: Tensor) -> tuple[Tensor | None, ...]:
         *energy_grads, diagonal_grads = output_grads
-        matrices = ctx.saved_tensors[: len(energy_grads)]
+        cs = ctx.saved_tensors[: len(energy_grads)]
         batches = ctx.saved_tensors[len(energy_grads) :]
         grads = batches[0].new_empty(len(batches), *batches[0].shape)
         grad_of, begun = grads.unbind(), set()
@@ -295,12 +296,12 @@ class _CrossCorrelations(torch.autograd.Function):
             begun.add(of)
 
         weight_of = dict(zip(ctx.diagonals, diagonal_grads * (1 / ctx.n)))
-        for (u, v), c, energy_grad in zip(ctx.energies, matrices, energy_grads):
+        for (u, v), c, energy_grad in zip(ctx.energies, cs, energy_grads):
             grad = c * (energy_grad * (2 / ctx.n))
             if (u, v) in weight_of:
                 grad.diagonal().add_(weight_of.pop((u, v)))
             if u == v:
-                add_product(u, batches[u], 2 * grad)
+                add_product(u, batches[u], grad.mul_(2))
             else:
                 add_product(u, batches[v], grad.T)
                 add_product(v, batches[u], grad)
