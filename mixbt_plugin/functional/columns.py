@@ -200,16 +200,19 @@ def statistics(views: Sequence[Tensor], wanted: Wanted) -> tuple[Tensor, Tensor,
     return means, grams, diagonals, row_sums
 
 
+KEPT_NUMBERS = 8 * 2**20
+"""Numbers of all batches up to which they are a single block on a CPU, 32 MiB in float32."""
 BLOCK_NUMBERS = 5 * 2**20
-"""Numbers of all batches of a block on a CPU, 20 MiB in float32."""
+"""Numbers of all batches of a block where they are more, 20 MiB."""
 LEAST_WIDTH = 512
 """Columns of a block at least: narrow products cannot use the processor."""
 
 
 def _blocks(batches: int, rows: int, columns: int, device: torch.device) -> list[slice]:
     """Blocks of columns on a CPU; all columns at once on an accelerator."""
+    if device.type != "cpu" or batches * rows * columns <= KEPT_NUMBERS:
+        return [slice(0, columns)]
     width = max(BLOCK_NUMBERS // (batches * rows), LEAST_WIDTH)
-    width = width if device.type == "cpu" else columns
     return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
 
 

@@ -28,6 +28,7 @@ def test_five_eighths_are_computed() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_several_blocks_of_rows_and_of_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "KEPT_NUMBERS", 1)
     monkeypatch.setattr(columns, "BLOCK_NUMBERS", 1)
     count, loss = LOSSES[name]
     views = random_views(count, 520, 600)
