@@ -29,6 +29,7 @@ def interleave(
     rounds: int = 5,
     seconds: float = 0.0,
     device: str = "cpu",
+    warm: bool = False,
 ) -> dict[str, list[float]]:
     """Times each alternative once a round, after one round that is not counted.
 
@@ -37,6 +38,8 @@ def interleave(
         rounds: how many rounds at least.
         seconds: go on with further rounds until this much time has passed.
         device: an accelerator is waited for before the clock is read.
+        warm: call each right before it is timed, too. glibc otherwise gives back what one way has
+            freed within the next one's time.
 
     Returns:
         Seconds of each round, by name.
@@ -47,6 +50,8 @@ def interleave(
     counted = -1
     while counted < rounds or time.perf_counter() - start < seconds:
         for name, call in alternatives.items():
+            if warm:
+                call()
             _wait_for(device)
             before = time.perf_counter()
             call()

@@ -155,7 +155,8 @@ def measure(name: str, n: int, d: int, args: argparse.Namespace) -> Row:
         alternatives["solo-learn"] = partial(step, lambda z: solo(*z), views)
     if other == "gram" or allowed(3 * len(objective.energies), 2 * len(objective.energies)):
         alternatives["other"] = partial(step, objective.ours, views, perm=perm, impl=other)
-    times = interleave(alternatives, rounds=args.rounds, seconds=args.seconds, device=args.device)
+    how = {"rounds": args.rounds, "seconds": args.seconds, "device": args.device}
+    times = interleave(alternatives, **how, warm=True)
     return {
         **{"objective": name, "n": n, "d": d, "side": side},
         "ms": {key: 1e3 * median(values) for key, values in times.items()},

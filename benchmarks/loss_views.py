@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             {str(v): partial(step, LOSSES[name], views[:v], pairing=pairing) for v in args.views},
             rounds=args.rounds,
             seconds=args.seconds,
+            warm=True,
         )
         first, *others = times.values()
         cells = [f"{ratio(other, first):.2f}" for other in others]

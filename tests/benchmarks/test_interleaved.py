@@ -14,6 +14,14 @@ def test_alternatives_take_turns_and_the_first_round_is_not_counted() -> None:
     assert {name: len(seconds) for name, seconds in times.items()} == {"a": 2, "b": 2}
 
 
+def test_warm_alternatives_are_called_twice_and_timed_once() -> None:
+    calls: list[str] = []
+    alternatives = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    times = interleave(alternatives, rounds=1, warm=True)
+    assert calls == ["a", "a", "b", "b"] * 2
+    assert {name: len(seconds) for name, seconds in times.items()} == {"a": 1, "b": 1}
+
+
 def test_ratio_is_taken_round_by_round() -> None:
     assert ratio([1.0, 20.0, 3.0], [1.0, 10.0, 1.0]) == 2.0
 
