@@ -60,7 +60,8 @@ class Counts(TorchDispatchMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        result = function(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
         if function in PRODUCTS:
             first, second = args[PRODUCTS[function] : PRODUCTS[function] + 2]
             # What has fewer rows than a batch is a sum over columns or a combination of views.
@@ -68,7 +69,7 @@ class Counts(TorchDispatchMode):
                 self.multiplications += first.numel() * second.size(-1)
         if not function.is_view and function not in ALLOCATIONS:
             written = {id(x): x for x in tree_leaves((result, kwargs)) if isinstance(x, Tensor)}
-            read = [x for x in _read(function, args, kwargs or {}) if isinstance(x, Tensor)]
+            read = [x for x in _read(function, args, kwargs) if isinstance(x, Tensor)]
             self.bytes += sum(x.numel() * x.element_size() for x in (*written.values(), *read))
         return result
 

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         start = time.perf_counter()
         steps["compiled"]()
         waited = time.perf_counter() - start
-        times = interleave(steps, rounds=args.rounds, seconds=args.seconds)
+        times = interleave(steps, rounds=args.rounds, seconds=args.seconds, warm=True)
         ratios = [f"{ratio(times[key], times['ours']):.2f}" for key in ("plain", "compiled")]
         rows.append([name, n, d, f"{1e3 * median(times['ours']):.2f}", *ratios, f"{waited:.0f}"])
     print(table(HEADER, rows))

@@ -209,7 +209,7 @@ LEAST_WIDTH = 512
 
 
 def _blocks(batches: int, rows: int, columns: int, device: torch.device) -> list[slice]:
-    """Blocks of columns on a CPU; all columns at once on an accelerator."""
+    """Blocks of columns, on a CPU where there are many numbers; otherwise all columns at once."""
     if device.type != "cpu" or batches * rows * columns <= KEPT_NUMBERS:
         return [slice(0, columns)]
     width = max(BLOCK_NUMBERS // (batches * rows), LEAST_WIDTH)

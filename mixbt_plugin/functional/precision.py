@@ -50,6 +50,7 @@ def full_precision(function: Callable[Parameters, Result]) -> Callable[Parameter
         if torch.compiler.is_compiling():
             return torch.compiler.disable(wrapper)(*args, **kwargs)
         device_type = _device_type(args)
+        # Entering a context that changes nothing takes longer than several operations.
         if not torch.is_autocast_enabled(device_type):
             return function(*map(_widen, args), **kwargs)
         with torch.autocast(device_type, enabled=False):

@@ -87,6 +87,7 @@ def redundancy_reduction(
     """Barlow Twins' terms of batches 0 and 1, whose diagonal is the only one."""
     d = c.diagonals.squeeze(0)
     e = 1 - d
+    # Products with themselves: with few dimensions the operations' number is what counts.
     of_target = [d.sum(), d.new_full((), len(d))] if target else []
     on_diag, squares, *rest = c.sums(torch.dot(e, e), torch.dot(d, d), *of_target)
     off_diag = c.energy(0, 1) - squares
