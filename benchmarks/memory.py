@@ -26,7 +26,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from benchmarks.interleaved import machine, table
-from mixbt_plugin.apps.loading import EpochSampler, SeededDataset
+from mixbt_plugin.apps.seeding import EpochSampler, SeededDataset
 from mixbt_plugin.data import as_tensor, pretrain_dataset
 from mixbt_plugin.data.datasets import WithIndex
 from mixbt_plugin.data.memory import ArrayImages

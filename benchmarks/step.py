@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 
 from benchmarks.interleaved import machine, ratio, table
-from mixbt_plugin.apps import loading, training
+from mixbt_plugin.apps import loaders, training
 from mixbt_plugin.apps.command import config_root
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import pretrain_dataset, pretrain_transform
@@ -125,7 +125,7 @@ def take_turn(cfg: DictConfig, images: Any, steps: int) -> Turn:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(model, loading.train_loader(images, cfg, trainer))
+    trainer.fit(model, loaders.train_loader(images, cfg, trainer))
     return timer.medians()
 
 

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 from benchmarks.interleaved import interleave, machine, ratio, table
-from mixbt_plugin.apps.loading import EpochBatchSampler, EpochSampler
+from mixbt_plugin.apps.seeding import EpochBatchSampler, EpochSampler
 from mixbt_plugin.data import BatchViews, as_tensor, batch_augmentation, pretrain_transform
 from mixbt_plugin.data.datasets import WithIndex
 from mixbt_plugin.data.memory import ArrayImages

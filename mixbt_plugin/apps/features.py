@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
-from mixbt_plugin.apps.loading import views_loader
+from mixbt_plugin.apps.loaders import views_loader
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.data import count_replaced, evaluation_datasets, evaluation_transforms
 

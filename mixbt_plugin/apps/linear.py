@@ -9,9 +9,10 @@ import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from mixbt_plugin.apps import commands, loading, training
+from mixbt_plugin.apps import commands, loaders, training
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
 from mixbt_plugin.apps.features import averaged_features
+from mixbt_plugin.apps.fitting import fit
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
@@ -94,8 +95,8 @@ def linear(cfg: DictConfig) -> Path:
             say("features", f"once, the mean of {passes} passes: 1 clean, {passes - 1} augmented")
             train = averaged_features(model, train, cfg, trainer)
             val = averaged_features(model, val, cfg, trainer)
-        loader = loading.train_loader(train, cfg, trainer, resumed)
-    loading.fit(trainer, model, loader, loading.val_loader(val, cfg), resumed)
+        loader = loaders.train_loader(train, cfg, trainer, resumed)
+    fit(trainer, model, loader, loaders.val_loader(val, cfg), resumed)
     results.print()
     return Path(trainer.log_dir or ".")
 

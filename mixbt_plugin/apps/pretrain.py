@@ -8,7 +8,8 @@ from typing import Any
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
-from mixbt_plugin.apps import commands, loading, training
+from mixbt_plugin.apps import commands, loaders, training
+from mixbt_plugin.apps.fitting import fit
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
@@ -57,9 +58,9 @@ def pretrain(cfg: DictConfig) -> Path:
     if from_dali:
         train: Any = dali_pretraining(cfg, trainer.world_size)
     else:
-        train = loading.train_loader(images, cfg, trainer, resumed, augmentation)
+        train = loaders.train_loader(images, cfg, trainer, resumed, augmentation)
     training.announce(cfg, model, trainer.log_dir)
-    loading.fit(trainer, model, train, validation, resumed)
+    fit(trainer, model, train, validation, resumed)
     results.print()
     return Path(trainer.log_dir or ".")
 
@@ -78,7 +79,7 @@ def _validation(cfg: DictConfig) -> Any:
     _, still = evaluation_transforms(
         cfg.data.dataset, first.crop_size, first.get("mean"), first.get("std")
     )
-    return loading.val_loader(validation_dataset(cfg, still), cfg)
+    return loaders.val_loader(validation_dataset(cfg, still), cfg)
 
 
 def task(cfg: DictConfig) -> None:

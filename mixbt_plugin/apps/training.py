@@ -15,10 +15,11 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps.checkpointer import Checkpointer
-from mixbt_plugin.apps.loading import LogReplacedImages, SeedEachEpoch
 from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.apps.printing import say
+from mixbt_plugin.apps.replaced_images import LogReplacedImages
 from mixbt_plugin.apps.results import Results
+from mixbt_plugin.apps.seeding import SeedEachEpoch
 from mixbt_plugin.data import PROPERTIES, SOURCES
 from mixbt_plugin.host import HOST, add_dataset
 from mixbt_plugin.registry import register
@@ -145,7 +146,7 @@ def build_trainer(cfg: DictConfig, kind: str, results: Results) -> Trainer:
         logger=_loggers(cfg, kind),
         callbacks=callbacks,
         enable_checkpointing=False,
-        # The loaders of mixbt_plugin.apps.loading know the processes themselves.
+        # The loaders of mixbt_plugin.apps.loaders know the processes themselves.
         use_distributed_sampler=False,
         strategy=cfg.strategy or "auto",
         devices=values["devices"] if on_gpu(cfg) else len(values["devices"]),

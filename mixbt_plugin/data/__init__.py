@@ -6,7 +6,7 @@ from mixbt_plugin.data.dali import (
     check_dali,
     dali_evaluation,
     dali_pretraining,
-    name_the_damaged_file,
+    damaged_file_named,
 )
 from mixbt_plugin.data.datasets import (
     evaluation_datasets,
@@ -40,12 +40,12 @@ __all__ = [
     "count_replaced",
     "dali_evaluation",
     "dali_pretraining",
+    "damaged_file_named",
     "default_image_size",
     "evaluation_datasets",
     "evaluation_transforms",
     "image_size",
     "linear_transforms",
-    "name_the_damaged_file",
     "passes_transform",
     "pretrain_dataset",
     "pretrain_transform",

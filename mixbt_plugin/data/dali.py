@@ -246,16 +246,25 @@ def _listing(root: str | Path, no_labels: bool) -> Listing:
     return Listing(paths, targets, [] if no_labels else folders)
 
 
-def name_the_damaged_file(module: Any, error: RuntimeError) -> UnreadableImageError:
-    """What to raise for an error of DALI's decoder, which does not say which file it met.
+@contextmanager
+def damaged_file_named(module: Any) -> Iterator[None]:
+    """What DALI's decoder cannot read is named, which DALI itself does not.
 
     Args:
-        module: the data module that was trained with.
-        error: DALI's.
+        module: the data module that is trained with.
 
-    Returns:
-        An error that names the first file that is no image, where its beginning tells.
+    Raises:
+        UnreadableImageError: names the first file that is no image, where its beginning tells.
     """
+    try:
+        yield
+    except RuntimeError as error:
+        if "dali.ops.decoders" in str(error):
+            raise _damaged_file(module, error) from error
+        raise
+
+
+def _damaged_file(module: Any, error: RuntimeError) -> UnreadableImageError:
     listing = _listing(module.train_data_path, getattr(module, "no_labels", False))
     for path in listing.paths:
         try:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from mixbt_plugin.apps import loading
+from mixbt_plugin.apps import loaders
 from mixbt_plugin.apps.pretrain import pretrain
+from mixbt_plugin.apps.seeding import EpochSampler
 from mixbt_plugin.checkpoints import read_checkpoint
 from mixbt_plugin.data import as_tensor, batch_augmentation, pretrain_dataset
 from tests.apps.composing import composed
@@ -49,7 +50,7 @@ def test_views_on_the_device_train_the_same_simulated_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     theirs = weights(train("data.num_workers=1", "checkpoint.dir=loader"))
-    monkeypatch.setattr(loading, "on_accelerator", lambda device: True)
+    monkeypatch.setattr(loaders, "on_accelerator", lambda device: True)
     ours = weights(train("data.num_workers=1", "checkpoint.dir=device"))
     for key, value in ours.items():
         assert torch.equal(value, theirs[key]), key
@@ -62,9 +63,9 @@ def test_both_ways_have_the_same_batches_of_images(augment: str) -> None:
     trainer: Any = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     images = pretrain_dataset(cfg, as_tensor)
     augmentation = batch_augmentation(cfg) if augment == "batch" else None
-    loader = loading.train_loader(images, cfg, trainer, augmentation=augmentation)
+    loader = loaders.train_loader(images, cfg, trainer, augmentation=augmentation)
     indexes, _, targets = next(iter(loader))
-    order = list(loading.EpochSampler(len(images), cfg.seed, lambda: 0))[: len(indexes)]  # type: ignore[arg-type]
+    order = list(EpochSampler(len(images), cfg.seed, lambda: 0))[: len(indexes)]  # type: ignore[arg-type]
     assert indexes.tolist() == [index for _, index in order]
     assert targets.tolist() == [images[index][2] for index in indexes.tolist()]
     assert len(loader) == 4000 // cfg.optimizer.batch_size

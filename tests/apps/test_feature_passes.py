@@ -15,9 +15,9 @@ from torch import Tensor
 from mixbt_plugin.apps import training
 from mixbt_plugin.apps.features import averaged_features
 from mixbt_plugin.apps.linear import _check_passes, linear
-from mixbt_plugin.apps.loading import SeededDataset
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.schema import check_linear
+from mixbt_plugin.apps.seeding import SeededDataset
 from mixbt_plugin.backbones.narrow_resnet import NarrowResNet10
 from mixbt_plugin.data import evaluation_datasets, evaluation_transforms, passes_transform
 from mixbt_plugin.host import parse_linear_cfg

@@ -23,9 +23,10 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps.checkpointer import Checkpointer
-from mixbt_plugin.apps.loading import EpochSampler, SeededDataset, fit
+from mixbt_plugin.apps.fitting import fit
 from mixbt_plugin.apps.resuming import Resumed, checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_pretraining
+from mixbt_plugin.apps.seeding import EpochSampler, SeededDataset
 from mixbt_plugin.apps.training import prepare
 from mixbt_plugin.checkpoints import read_checkpoint
 from mixbt_plugin.data import pretrain_dataset, pretrain_transform

@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 from mixbt_plugin.apps.knn import knn
-from mixbt_plugin.apps.loading import train_loader
+from mixbt_plugin.apps.loaders import train_loader
 from mixbt_plugin.apps.pretrain import pretrain
 from mixbt_plugin.data import (
     UnreadableImageError,

@@ -14,7 +14,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import CIFAR10, STL10
 
-from mixbt_plugin.apps.loading import EpochBatchSampler, EpochSampler, ViewsOnDevice
+from mixbt_plugin.apps.loaders import ViewsOnDevice
+from mixbt_plugin.apps.seeding import EpochBatchSampler, EpochSampler
 from mixbt_plugin.data import BatchKey, BatchViews, as_tensor, batch_augmentation, pretrain_dataset
 from mixbt_plugin.data.memory import ArrayImages, array_of
 from mixbt_plugin.data.sources import LabelledImages
