@@ -6,11 +6,15 @@ import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from torch.utils.data import Dataset
 
 LOOKED_AT = 16
+EIGHT_BITS = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
+"""Pillow's modes that its own conversion brings to RGB rightly."""
 
 
 class UnreadableImageError(ValueError):
@@ -18,23 +22,65 @@ class UnreadableImageError(ValueError):
 
 
 def read_image(file: str | Path | BinaryIO, name: str | Path) -> Any:
-    """A PIL image in RGB.
+    """A PIL image in RGB, 8 bits a channel.
+
+    Transparency is dropped and a rotation that EXIF asks for is ignored, as in torchvision and
+    solo-learn. Of 16 bits, white is 65535, and of floating-point numbers 1; Pillow's own
+    conversion would cut them off at 255.
 
     Args:
         file: path, or an open file.
         name: what an error calls it.
 
     Raises:
-        UnreadableImageError: it cannot be decoded to its end.
+        UnreadableImageError: it cannot be decoded to its end, or it is not known what its white is.
     """
     try:
         with Image.open(file) as image:
-            return image.convert("RGB")
+            return _as_rgb(image)
+    except _UnknownWhiteError as error:
+        raise UnreadableImageError(f"{name}: {error}") from error
     # Pillow raises OSError, SyntaxError, ValueError, struct.error, … by format and damage.
     except Exception as error:
         raise UnreadableImageError(
             f"{name}: cannot be read as an image ({type(error).__name__}: {error})"
         ) from error
+
+
+class _UnknownWhiteError(ValueError):
+    """An image of a mode that Pillow can decode, but not bring to 8 bits rightly."""
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in EIGHT_BITS:
+        return image.convert("RGB")
+    white = _white(image)
+    values = np.asarray(image)
+    if white == 1 and not (values.min() >= 0 and values.max() <= 1):
+        raise _UnknownWhiteError(
+            f"holds floats from {values.min():g} to {values.max():g}; expected them in [0, 1]"
+        )
+    levels = np.rint(values * np.float64(255 / white)).astype(np.uint8)
+    return Image.fromarray(levels).convert("RGB")
+
+
+def _white(image: Image.Image) -> int:
+    """The value of white in an image of more than 8 bits."""
+    if isinstance(image, TiffImageFile):
+        # Pillow decodes 12 bits as they are, and does not invert what is more than 8 bits.
+        if image.tag_v2.get(BITSPERSAMPLE) == (12,):
+            raise _UnknownWhiteError("is a TIFF of 12 bits; expected 16, or 8")
+        if image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:
+            raise _UnknownWhiteError("is a TIFF in which 0 is white; expected black")
+    if image.mode == "F":
+        return 1
+    # Pillow gives 16 bits of PGM, and before 11.3 of PNG, in this mode of 32.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return 65535
+    raise _UnknownWhiteError(
+        f"is of Pillow's mode {image.mode!r}; expected {', '.join(EIGHT_BITS)}, 16 bits of grey, "
+        "or floats in [0, 1]"
+    )
 
 
 class ReadableImages(Dataset[Any]):
@@ -93,6 +139,8 @@ def targets_of(images: Any) -> Any:
 def look_at_a_few(images: Any, *, skip: bool) -> None:
     """Reads some images that are spread over a data set; all would take too long before training.
 
+    Warns of those that are of one colour: a scan that was saved wrongly looks so.
+
     Args:
         images: with ``read(index)``.
         skip: whether it is enough that one of them can be read.
@@ -101,16 +149,25 @@ def look_at_a_few(images: Any, *, skip: bool) -> None:
         UnreadableImageError: one cannot be read, or none.
     """
     indexes = sorted({place * len(images) // LOOKED_AT for place in range(LOOKED_AT)})
-    unreadable = []
+    unreadable, of_one_colour = [], []
     for index in indexes:
         try:
-            images.read(index)
+            image = images.read(index)
         except UnreadableImageError as error:
             unreadable.append(error)
+        else:
+            if all(low == high for low, high in image.getextrema()):
+                of_one_colour.append(images.paths[index])
     if unreadable and (not skip or len(unreadable) == len(indexes)):
         raise UnreadableImageError(
             f"{len(unreadable)} of {len(indexes)} images that were tried cannot be read. "
             f"{unreadable[0]}. Replace or remove such files, or set data.unreadable=skip."
+        )
+    if of_one_colour:
+        warnings.warn(
+            f"{len(of_one_colour)} of {len(indexes)} images that were looked at are of one colour: "
+            f"{of_one_colour[0]}",
+            stacklevel=2,
         )
 
 
