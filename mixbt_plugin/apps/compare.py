@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from mixbt_plugin.apps import commands
 from mixbt_plugin.apps.command import find_folder
 from mixbt_plugin.apps.features import Features, extract_features
-from mixbt_plugin.apps.knn import knn_accuracy
 from mixbt_plugin.apps.results import RESULTS_FILE
 from mixbt_plugin.apps.weights import load_method
 from mixbt_plugin.data import SOURCES, properties
+from mixbt_plugin.evaluation import LabelledFeatures, knn_scores
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import register
 
@@ -126,7 +126,12 @@ class _Pixels(torch.nn.Module):
 
 def _evaluate(model: Any, run_cfg: DictConfig, cfg: DictConfig) -> Row:
     features = extract_features(model, run_cfg)
-    knn, _ = knn_accuracy(features, "backbone", k=cfg.knn.k, T=cfg.knn.temperature)
+    knn = knn_scores(
+        LabelledFeatures(features.test["backbone"], features.test_targets),
+        LabelledFeatures(features.train["backbone"], features.train_targets),
+        k=cfg.knn.k,
+        temperature=cfg.knn.temperature,
+    )
     train, train_targets, test, test_targets = _scaled(features)
     few = [
         _logistic_regression(train[chosen], train_targets[chosen], test, test_targets)
@@ -135,7 +140,7 @@ def _evaluate(model: Any, run_cfg: DictConfig, cfg: DictConfig) -> Row:
         )
     ]
     return {
-        "knn": knn,
+        "knn": knn.acc1,
         "linear": _logistic_regression(train, train_targets, test, test_targets),
         "few_labels": float(np.mean(few)),
     }

@@ -9,17 +9,15 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from mixbt_plugin.apps import commands, training
-from mixbt_plugin.apps.features import Features, extract_features
+from mixbt_plugin.apps.features import extract_features
 from mixbt_plugin.apps.weights import Pretrained, load_pretrained
 from mixbt_plugin.data import properties
-from mixbt_plugin.host import WeightedKNNClassifier
+from mixbt_plugin.evaluation import DISTANCES, KNNScores, LabelledFeatures, knn_scores
 from mixbt_plugin.registry import register
 
 FEATURES = ("backbone", "projector")
-DISTANCES = ("cosine", "euclidean")
 
 
 def knn(cfg: DictConfig) -> list[dict[str, Any]]:
@@ -33,7 +31,7 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
 
     Returns:
         A row for each combination: what was evaluated, on which epoch of pre-training and which
-        split, the settings, ``acc1`` and ``acc5`` in percent.
+        split, the settings, and the scores of `KNNScores` in percent.
 
     Raises:
         FileNotFoundError: the checkpoint or ``args.json`` beside it is missing.
@@ -62,7 +60,13 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
                 f"feature_type={kind!r}: there is no projector; take feature_type=[backbone]."
             )
         for temperature in cfg.temperature if distance == "cosine" else [None]:
-            acc1, acc5 = knn_accuracy(features, kind, k=k, distance=distance, T=temperature)
+            scores = knn_scores(
+                LabelledFeatures(features.test[kind], features.test_targets),
+                LabelledFeatures(features.train[kind], features.train_targets),
+                k=k,
+                distance=distance,
+                temperature=temperature or 1.0,
+            )
             rows.append(
                 {
                     **labels,
@@ -70,32 +74,10 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
                     "distance": distance,
                     "k": k,
                     "temperature": temperature,
-                    "acc1": round(acc1, 2),
-                    "acc5": round(acc5, 2),
+                    **{name: round(score, 2) for name, score in scores._asdict().items()},
                 }
             )
     return rows
-
-
-def knn_accuracy(
-    features: Features,
-    kind: str,
-    *,
-    k: int,
-    distance: str = "cosine",
-    T: float | None = None,  # noqa: N803
-) -> tuple[float, float]:
-    """Accuracies @1 and @5 of one setting, in percent."""
-    classifier: Any = WeightedKNNClassifier(k=k, T=T or 0.07, distance_fx=distance)
-    arguments: dict[str, Tensor] = {
-        "train_features": features.train[kind],
-        "train_targets": features.train_targets,
-        "test_features": features.test[kind],
-        "test_targets": features.test_targets,
-    }
-    classifier.update(**arguments)
-    acc1, acc5 = classifier.compute()
-    return float(acc1), float(acc5)
 
 
 def _labels(pretrained: Pretrained) -> dict[str, Any]:
@@ -130,10 +112,10 @@ def task(cfg: DictConfig) -> None:
         f"kNN, offline, {labels['which']} epoch{counted}, "
         f"{labels['split']} split of {labels['dataset']}"
     )
-    columns = ("features", "distance", "k", "temperature", "acc1", "acc5")
-    print("".join(f"{key:>13}" for key in columns))
+    columns = ("features", "distance", "k", "temperature", *KNNScores._fields)
+    print("".join(f"{key:>14}" for key in columns))
     for row in rows:
-        print("".join(f"{'-' if row[key] is None else row[key]:>13}" for key in columns))
+        print("".join(f"{'-' if row[key] is None else row[key]:>14}" for key in columns))
     other = OmegaConf.select(cfg, "data.dataset")
     name = f"knn-{other}.csv" if other else "knn.csv"
     table = Path(cfg.pretrained_checkpoint).parent / name

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from mixbt_plugin.data import properties
 
 RESULTS_FILE = "results.json"
+ACCURACIES = ("acc1", "acc5", "balanced_acc1")
 Row = dict[str, Any]
 
 
@@ -26,8 +27,8 @@ class Results(Callback):
     Args:
         cfg: parsed; tells the data set and the number of epochs.
         mode: ``online``, measured while the backbone is pre-trained, or ``offline``.
-        metrics: by name of what is evaluated, the prefix of its logged accuracies: ``<prefix>acc1``
-            and ``<prefix>acc5``.
+        metrics: by name of what is evaluated, the prefix of its logged `ACCURACIES`:
+            ``<prefix>acc1`` and so on.
     """
 
     def __init__(self, cfg: DictConfig, mode: str, metrics: dict[str, str]) -> None:
@@ -43,7 +44,7 @@ class Results(Callback):
         logged = trainer.callback_metrics
         for name, prefix in self.metrics.items():
             if f"{prefix}acc1" in logged:
-                accuracies = [round(float(logged[f"{prefix}acc{k}"]), 4) for k in (1, 5)]
+                accuracies = [round(float(logged[f"{prefix}{which}"]), 4) for which in ACCURACIES]
                 self.history[name].append([trainer.current_epoch + 1, *accuracies])
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
@@ -77,8 +78,8 @@ class Results(Callback):
             **({"chosen_on": split} if which == "best" else {}),
             "epoch": int(entry[0]),
             "epochs": self.cfg.max_epochs,
-            "acc1": entry[1],
-            "acc5": entry[2],
+            # Those of an older checkpoint lack the last.
+            **dict(zip(ACCURACIES, entry[1:])),
         }
 
     @rank_zero_only
@@ -99,8 +100,9 @@ class Results(Callback):
 def sentence(row: Row) -> str:
     """A row of results with all its labels, as one line."""
     chosen = ", chosen on this split" if "chosen_on" in row else ""
+    balanced = f" balanced {row['balanced_acc1']:.2f}" if "balanced_acc1" in row else ""
     return (
         f"{row['evaluation']}, {row['mode']}, {row['which']} epoch ({row['epoch']} of "
         f"{row['epochs']}{chosen}), {row['split']} split of {row['dataset']}: "
-        f"acc@1 {row['acc1']:.2f} acc@5 {row['acc5']:.2f}"
+        f"acc@1 {row['acc1']:.2f} acc@5 {row['acc5']:.2f}{balanced}"
     )

@@ -20,6 +20,7 @@ from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.replaced_images import LogReplacedImages
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.seeding import SeedEachEpoch
+from mixbt_plugin.apps.validation import ValidationAccuracies
 from mixbt_plugin.data import PROPERTIES, SOURCES
 from mixbt_plugin.host import HOST, add_dataset
 from mixbt_plugin.registry import register
@@ -136,6 +137,7 @@ def build_trainer(cfg: DictConfig, kind: str, results: Results) -> Trainer:
         LearningRateMonitor(logging_interval="step"),
         SeedEachEpoch(cfg.seed),
         NumericalGuard(cfg),
+        ValidationAccuracies(),
         results,
     ]
     if cfg.data.get("unreadable") == "skip":

@@ -14,10 +14,8 @@ from typing import Any
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from mixbt_plugin.backbones import build_backbone as _build_backbone
 from mixbt_plugin.host.detect import CHECKOUT_HINT, HostError
-from mixbt_plugin.host.embedded.backbones import build_backbone as _build_backbone
-from mixbt_plugin.host.embedded.knn import WeightedKNNClassifier
-from mixbt_plugin.host.embedded.linear import classification_step
 
 try:
     from solo.args import linear as _linear_args
@@ -99,11 +97,9 @@ __all__ = [
     "FullTransformPipeline",
     "LinearModel",
     "NCropAugmentation",
-    "WeightedKNNClassifier",
     "add_dataset",
     "build_backbone",
     "build_transform_pipeline",
-    "classification_step",
     "dali_loaders",
     "imagenet100_classes",
     "parse_linear_cfg",

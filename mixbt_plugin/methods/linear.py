@@ -17,7 +17,8 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
-from mixbt_plugin.host import LinearModel, classification_step
+from mixbt_plugin.evaluation import classification_step
+from mixbt_plugin.host import LinearModel
 from mixbt_plugin.settings import check_section, setting
 
 SCHEDULERS = ("warmup_cosine", "cosine", "step", "exponential", "reduce", "none")

@@ -7,18 +7,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
-from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
+from mixbt_plugin.backbones import build_backbone
 from mixbt_plugin.host.embedded import dali_loaders
-from mixbt_plugin.host.embedded.backbones import BACKBONES, build_backbone
+from mixbt_plugin.host.embedded.backbones import BACKBONES
 from mixbt_plugin.host.embedded.config import parse_linear_cfg, parse_pretrain_cfg
-from mixbt_plugin.host.embedded.knn import WeightedKNNClassifier
 from mixbt_plugin.host.embedded.optimization import (
     LARS,
     LinearWarmupCosineAnnealingLR,
@@ -130,46 +128,6 @@ def test_no_decay_on_bias_and_norm() -> None:
         ("net", 2, None),
         ("net_no_decay", 4, 0),
     ]
-
-
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
-@pytest.mark.parametrize("k", [1, 5, 1000])
-@pytest.mark.parametrize("temperature", [0.3, 0.005])
-def test_knn_is_scikit_learns(distance: str, k: int, temperature: float) -> None:
-    """exp(1 / 0.005) fits float64, in which the reference computes, and not float32."""
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(6, 10))
-    classes, test_classes = rng.integers(6, size=200), rng.integers(6, size=100)
-    train = (centres[classes] + rng.normal(size=(200, 10))).astype(np.float32)
-    test = (centres[test_classes] + rng.normal(size=(100, 10))).astype(np.float32)
-    knn = WeightedKNNClassifier(
-        k=k, T=temperature, distance_fx=distance, max_distance_matrix_size=700
-    )
-    tensors = [torch.from_numpy(array) for array in (train, classes, test, test_classes)]
-    knn.update(*tensors)
-    acc1, acc5 = knn.compute()
-
-    weights = {
-        "cosine": lambda d: np.exp((1 - d) / temperature),
-        "euclidean": lambda d: 1 / (d + 1e-5),
-    }[distance]
-    reference = KNeighborsClassifier(
-        min(k, 200), weights=weights, metric=distance, algorithm="brute"
-    )
-    votes = reference.fit(train.astype(float), classes).predict_proba(test.astype(float))
-    ranked = np.argsort(-votes, axis=1)
-    assert acc1 == pytest.approx(100 * (ranked[:, 0] == test_classes).mean(), abs=1e-4)
-    if k == 1000 and temperature == 0.3:  # classes without a vote rank at random
-        hits = (ranked[:, :5] == test_classes[:, None]).any(axis=1)
-        assert acc5 == pytest.approx(100 * hits.mean(), abs=1e-4)
-    else:
-        assert acc5 >= acc1
-
-
-def test_knn_without_features_is_minus_one() -> None:
-    assert WeightedKNNClassifier().compute() == (-1.0, -1.0)
-    with pytest.raises(ValueError, match="distance_fx='manhattan'"):
-        WeightedKNNClassifier(distance_fx="manhattan")
 
 
 def test_parsing_scales_rates_and_counts_views() -> None:

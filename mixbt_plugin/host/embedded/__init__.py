@@ -11,13 +11,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from mixbt_plugin.backbones import build_backbone as _build_backbone
 from mixbt_plugin.host.detect import CHECKOUT_HINT
 from mixbt_plugin.host.embedded.backbones import BACKBONES
-from mixbt_plugin.host.embedded.backbones import build_backbone as _build_backbone
 from mixbt_plugin.host.embedded.base import BaseMethod
 from mixbt_plugin.host.embedded.config import add_dataset, parse_linear_cfg, parse_pretrain_cfg
-from mixbt_plugin.host.embedded.knn import WeightedKNNClassifier
-from mixbt_plugin.host.embedded.linear import LinearModel, classification_step
+from mixbt_plugin.host.embedded.linear import LinearModel
 from mixbt_plugin.host.embedded.transforms import (
     FullTransformPipeline,
     NCropAugmentation,
@@ -51,11 +50,9 @@ __all__ = [
     "FullTransformPipeline",
     "LinearModel",
     "NCropAugmentation",
-    "WeightedKNNClassifier",
     "add_dataset",
     "build_backbone",
     "build_transform_pipeline",
-    "classification_step",
     "dali_loaders",
     "imagenet100_classes",
     "parse_linear_cfg",

@@ -13,21 +13,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
-from mixbt_plugin.host.embedded.backbones import BACKBONES, build_backbone
+from mixbt_plugin.backbones import build_backbone
+from mixbt_plugin.evaluation import OnlineKNN, accuracy_at_k
+from mixbt_plugin.host.embedded.backbones import BACKBONES
 from mixbt_plugin.host.embedded.config import add_shared_defaults, set_defaults
-from mixbt_plugin.host.embedded.knn import WeightedKNNClassifier
 from mixbt_plugin.host.embedded.optimization import (
     OPTIMIZERS,
     LinearWarmupCosineAnnealingLR,
     without_decay_on_bias_and_norm,
 )
-
-
-def accuracy_at_k(logits: Tensor, targets: Tensor, k: int) -> Tensor:
-    """Percentage of rows whose class is among the k largest logits, shape (1,)."""
-    k = min(k, logits.size(1))
-    hits = (logits.topk(k).indices == targets[:, None]).any(dim=1)
-    return 100 * hits.float().mean()[None]
 
 
 def weighted_mean(outputs: list[dict[str, Any]], key: str) -> Tensor:
@@ -132,9 +126,7 @@ class BaseMethod(OptimizedModule):
 
         self.knn_eval: bool = cfg.knn_eval.enabled
         if self.knn_eval:
-            self.knn = WeightedKNNClassifier(
-                k=cfg.knn_eval.k, distance_fx=cfg.knn_eval.distance_func
-            )
+            self.knn = OnlineKNN(cfg.knn_eval.k, cfg.knn_eval.distance_func)
         self.validation_step_outputs: list[dict[str, Any]] = []
 
     @staticmethod

@@ -6,34 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from mixbt_plugin.host.embedded.base import OptimizedModule, accuracy_at_k, weighted_mean
+from mixbt_plugin.evaluation import classification_step
+from mixbt_plugin.host.embedded.base import OptimizedModule, weighted_mean
 from mixbt_plugin.host.embedded.config import add_shared_defaults, set_defaults
-
-
-def classification_step(model: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
-    """Loss and accuracies of a batch of images and classes.
-
-    In training the loss is ``model.loss_func``, of images and targets that ``model.mixup_func``,
-    where it is given, has mixed; there are no accuracies then. In validation it is cross-entropy.
-    solo-learn's ``shared_step`` takes ``loss_func`` into account only with ``mixup_func``, so that
-    label smoothing alone has no effect there (solo/methods/linear.py:327-332), and asks for at
-    least five classes.
-    """
-    images, targets = batch
-    mixed = model.training and model.mixup_func is not None
-    if mixed:
-        images, targets = model.mixup_func(images, targets)
-    logits = model(images)["logits"]
-    loss_func = model.loss_func if model.training else F.cross_entropy
-    metrics = {"batch_size": len(images), "loss": loss_func(logits, targets)}
-    if not mixed:
-        metrics["acc1"] = accuracy_at_k(logits, targets, 1)
-        metrics["acc5"] = accuracy_at_k(logits, targets, 5)
-    return metrics
 
 
 class LinearModel(OptimizedModule):
