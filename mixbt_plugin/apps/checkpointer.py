@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from mixbt_plugin.checkpoints import put_in_place
 
@@ -21,7 +23,7 @@ class Checkpointer(Callback):
 
     A checkpoint is written under another name, flushed to the disk and renamed, so that a file
     with the suffix ``.ckpt`` is whole whenever the process or the machine stops. The checkpoint
-    before it is removed only then.
+    before it is removed only then. Weights and buffers that are not finite are never written.
 
     Args:
         cfg: parsed; ``checkpoint.frequency`` is in epochs (the last is always saved), and
@@ -46,6 +48,7 @@ class Checkpointer(Callback):
         """Saves the epoch, and removes the checkpoint before it unless it is kept.
 
         Raises:
+            FloatingPointError: the last update made a weight or a buffer NaN or infinite.
             OSError: the checkpoint could not be written; the one before it is still there.
         """
         epoch = trainer.current_epoch
@@ -54,19 +57,32 @@ class Checkpointer(Callback):
             return
         path = self._folder(trainer) / f"{self.cfg.get('name', 'model')}-ep{epoch}.ckpt"
         partial = path.with_name(path.name + PARTIAL)
+        last = self.last_good(trainer)
+        kept = f"the last good one is {last}" if last else "there is none before it"
+        # The first process writes, and the others stop with it.
+        bad = trainer.strategy.broadcast(_not_finite(trainer.lightning_module))
+        if bad is not None:
+            raise FloatingPointError(
+                f"{path} is not written: {bad} holds NaN or infinity after step "
+                f"{trainer.global_step - 1} (epoch {epoch}); {kept}."
+            )
         try:
             trainer.save_checkpoint(partial, weights_only=False)
             if trainer.is_global_zero:
                 put_in_place(partial, path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            kept = f"the last good one is {self.last}" if self.last else "there is none before it"
             raise OSError(
                 error.errno, f"{path} could not be written ({error.strerror}); {kept}"
             ) from error
         if self.last and self.last != path and not self.cfg.checkpoint.keep_prev:
             trainer.strategy.remove_checkpoint(self.last)
         self.last = path
+
+    def last_good(self, trainer: Trainer) -> Path | None:
+        """The checkpoint that was written last, or the one that the run was resumed from."""
+        resumed = trainer.ckpt_path
+        return self.last or (Path(resumed) if resumed else None)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]
@@ -82,6 +98,14 @@ class Checkpointer(Callback):
     def _folder(trainer: Trainer) -> Path:
         # Asked for on every process: Lightning sends it from the first to the others.
         return Path(trainer.log_dir or ".")
+
+
+def _not_finite(module: nn.Module) -> str | None:
+    """Name of the first parameter or buffer that holds NaN or infinity."""
+    values = {name: x for name, x in module.state_dict().items() if x.is_floating_point()}
+    finite = torch.stack([x.isfinite().all() for x in values.values()])
+    # Read at once: each look would make the host wait for an accelerator.
+    return next((name for name, fine in zip(values, finite.tolist()) if not fine), None)
 
 
 def load_config(checkpoint: str | Path) -> DictConfig:

@@ -7,11 +7,12 @@ bad is it asked where it began.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
@@ -24,6 +25,7 @@ from mixbt_plugin.losses import check_finite
 DEAD = 1e-4
 """A dimension is dead whose standard deviation over the batch is below this, relative to the root
 mean square of all."""
+MOST_NAMED = 10
 NO_LABEL = -1
 MOST_DEAD = {"features": 0.5, "embeddings": 0.1}
 """Shares of dead dimensions from which on they are warned of. A ReLU leaves some features dead."""
@@ -34,16 +36,20 @@ class NumericalGuard(Callback):
 
     On the CPU, and wherever steps are skipped, every step is looked at before the optimiser takes
     it. On an accelerator that would make each step wait, so that without skipping the first bad
-    step is noted there, and read every ``log_every_n_steps`` and before a checkpoint is written.
+    step is noted there, and read every ``log_every_n_steps``, before a checkpoint is written and
+    when the training ends.
 
     A step that is skipped changes no weight, no buffer (such as batch-norm's statistics) and no
-    state of the optimiser; the schedule goes on. With an fp16 gradient scaler, which skips steps of
-    its own, the loss alone is looked at.
+    state of the optimiser; the schedule goes on. An fp16 gradient scaler leaves out steps whose
+    gradient is not finite, and halves its scale each time: a few are its search for a scale. More
+    than ``numerics.max_skipped`` in a row, or a scale that falls below 1, are a training that no
+    longer learns.
 
     Args:
         cfg: parsed. ``numerics.on_nonfinite``: ``stop`` (default) or ``skip``;
-            ``numerics.max_skipped``: steps in a row that may be skipped before the training stops
-            nevertheless, 10 by default; ``numerics.warn_of_collapse``: true by default.
+            ``numerics.max_skipped``: steps in a row that may be skipped, here or by a gradient
+            scaler, before the training stops nevertheless, 10 by default;
+            ``numerics.warn_of_collapse``: true by default.
 
     Attributes:
         skipped: steps skipped so far, of a resumed run too; logged as ``skipped_steps``.
@@ -55,7 +61,7 @@ class NumericalGuard(Callback):
         self.warns = OmegaConf.select(cfg, "numerics.warn_of_collapse", default=True)
         self.every_n_steps = OmegaConf.select(cfg, "log_every_n_steps", default=50)
         self.skipped = 0
-        self._in_a_row = 0
+        self._in_a_row: int | Tensor = 0
         self._outputs: dict[str, list[Tensor]] = {"features": [], "embeddings": []}
         self._listening: list[Any] = []
         self._views: list[Tensor] = []
@@ -130,18 +136,30 @@ class NumericalGuard(Callback):
             FloatingPointError: they are not finite, and steps are not to be skipped, or too many
                 were; names the step, where it began, and the statistics of the batch.
         """
-        if self.warns and trainer.global_step % self.every_n_steps == 0:
+        scaler = _scaler(trainer)
+        loss, gradient = self._finite(pl_module)
+        on_host = self.skips or loss.device.type == "cpu"
+        if self.warns and (on_host or self._is_read_at(trainer)):
+            self._warn_of_dead(trainer, pl_module)
+        if self.warns and self._is_read_at(trainer):
             self._warn_of_collapse(trainer)
-        finite = self._finite(trainer, pl_module)
-        if self.skips:
-            finite = trainer.strategy.reduce(finite.float(), reduce_op="sum") == trainer.world_size
-        elif finite.device.type != "cpu":
-            self._note(trainer, ~finite)
+        if not on_host:
+            if scaler is not None:
+                self._in_a_row = torch.where(gradient, 0, self._in_a_row + 1)
+                gradient = self._in_a_row <= self.max_skipped
+            self._note(trainer, ~(loss & gradient))
             return
-        if finite:
+        if self.skips:
+            here = torch.stack([loss, gradient]).float()
+            loss, gradient = trainer.strategy.reduce(here, reduce_op="sum") == trainer.world_size
+        if loss and gradient:
             self._in_a_row = 0
             return
         self._in_a_row += 1
+        if scaler is not None and loss:
+            if self._in_a_row > self.max_skipped or _falls_below_1(scaler):
+                raise FloatingPointError(f"{self._report(trainer, pl_module)} {self._lost(scaler)}")
+            return
         report = self._report(trainer, pl_module)
         if not self.skips:
             raise FloatingPointError(f"{report} numerics.on_nonfinite=skip would skip such steps.")
@@ -161,25 +179,46 @@ class NumericalGuard(Callback):
         """Reads what was noted on an accelerator, before a checkpoint is written."""
         self._raise_for_noted(trainer)
 
-    def _finite(self, trainer: Trainer, pl_module: Any) -> Tensor:
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        norms = [] if scaled else [g.norm() for _, g in _gradients(pl_module)]
-        return torch.stack([*(loss.float() for loss in self._losses), *norms]).isfinite().all()
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Reads what was noted since, however the training ended."""
+        self._raise_for_noted(trainer)
+
+    def _is_read_at(self, trainer: Trainer) -> bool:
+        return trainer.global_step % self.every_n_steps == 0
+
+    def _finite(self, pl_module: Any) -> tuple[Tensor, Tensor]:
+        """Whether the loss and the gradient are finite, each of shape ()."""
+        loss = torch.stack([loss.float() for loss in self._losses]).sum()
+        # The largest entry: a sum of squares may overflow where no entry does.
+        largest = [torch.linalg.vector_norm(g, math.inf).float() for _, g in _gradients(pl_module)]
+        gradient = torch.stack([torch.zeros_like(loss), *largest])
+        return loss.isfinite(), gradient.isfinite().all()
 
     def _note(self, trainer: Trainer, bad: Tensor) -> None:
         step = torch.where(bad, trainer.global_step, -1)
         noted = self._first_bad
         self._first_bad = step if noted is None else torch.where(noted >= 0, noted, step)
-        if trainer.global_step % self.every_n_steps == 0:
+        if self._is_read_at(trainer):
             self._raise_for_noted(trainer)
 
     def _raise_for_noted(self, trainer: Trainer) -> None:
-        if self._first_bad is not None and self._first_bad >= 0:
-            raise FloatingPointError(
-                f"step {int(self._first_bad)}: the loss or the gradient was not finite. "
-                f"{_last_checkpoint(trainer)} numerics.on_nonfinite=skip looks at each step, and "
-                "names the values."
-            )
+        if self._first_bad is None:
+            return
+        scaler, step = _scaler(trainer), int(self._first_bad)
+        if step < 0 and (scaler is None or scaler.get_scale() >= 1):
+            return
+        raise FloatingPointError(
+            f"step {step if step >= 0 else trainer.global_step}: the loss or the gradient was not "
+            f"finite. {'' if scaler is None else f'{self._lost(scaler)} '}"
+            f"{_last_checkpoint(trainer)} numerics.on_nonfinite=skip looks at each step, and "
+            "names the values."
+        )
+
+    def _lost(self, scaler: Any) -> str:
+        return (
+            f"The gradient scaler left out the last {int(self._in_a_row)} steps "
+            f"(numerics.max_skipped={self.max_skipped}), and its scale is {scaler.get_scale():g}."
+        )
 
     def _skip(self, pl_module: Any) -> None:
         self.skipped += 1
@@ -208,9 +247,37 @@ class NumericalGuard(Callback):
             f"  terms of the loss: {terms or 'finite'}",
             f"  gradient: {f'not finite in {len(gradients)} parameters' if gradients else 'finite'}"
             f"{f', such as {gradients[0]}' if gradients else ''}",
+            *(f"  {dead}" for dead in self._dead(pl_module)),
             _last_checkpoint(trainer),
         ]
         return "\n".join(lines)
+
+    def _dead(self, pl_module: Any) -> list[str]:
+        """Names dead dimensions where the loss divides by their standard deviation alone."""
+        settings, batches = getattr(pl_module, "settings", None), self._outputs["embeddings"]
+        if getattr(settings, "eps", None) != 0 or not batches:
+            return []
+        if getattr(settings, "normalize_output", False):
+            batches = [F.normalize(z) for z in batches]
+        if getattr(settings, "pooled", False):
+            batches = [torch.cat(batches)]
+        dead = torch.stack([dead_dimensions(z) for z in batches])
+        found = dead.any(dim=0).nonzero().flatten().tolist()
+        if not found:
+            return []
+        more = ", …" if len(found) > MOST_NAMED else ""
+        return [
+            f"{len(found)} of {dead.size(1)} dimensions of the embeddings are dead, constant over "
+            f"the batch but for rounding: {', '.join(map(str, found[:MOST_NAMED]))}{more}. "
+            "method_kwargs.eps=0 divides by their standard deviation; a larger one does not."
+        ]
+
+    def _warn_of_dead(self, trainer: Trainer, pl_module: Any) -> None:
+        if self._warned_in.get("dead") == trainer.current_epoch:
+            return
+        for dead in self._dead(pl_module):
+            self._warned_in["dead"] = trainer.current_epoch
+            rank_zero_warn(f"step {trainer.global_step} (epoch {trainer.current_epoch}): {dead}")
 
     def _warn_of_collapse(self, trainer: Trainer) -> None:
         for kind, outputs in self._outputs.items():
@@ -226,6 +293,32 @@ class NumericalGuard(Callback):
                 f"step {trainer.global_step} (epoch {trainer.current_epoch}): collapse: {what} "
                 f"{kind}; {dead} of {z.size(1)} dimensions are constant over the batch."
             )
+
+
+def dead_dimensions(z: Tensor) -> Tensor:
+    """Which dimensions vary over a batch by no more than the rounding of their mean explains.
+
+    Args:
+        z: (N, D).
+
+    Returns:
+        (D,), boolean.
+    """
+    # Differences from the first row are exact where all are nearly equal, unlike those from a mean.
+    exact = z.to(torch.promote_types(z.dtype, torch.float32))
+    spread = (exact - exact[0]).std(dim=0)
+    return spread <= torch.finfo(z.dtype).eps * exact[0].abs()
+
+
+def _scaler(trainer: Trainer) -> Any:
+    """The gradient scaler of a training in fp16, None of any other."""
+    return getattr(trainer.precision_plugin, "scaler", None)
+
+
+def _falls_below_1(scaler: Any) -> bool:
+    """Whether a scaler's scale will be below 1 once it has left out this step."""
+    below: bool = scaler.get_scale() * scaler.get_backoff_factor() < 1
+    return below
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:
@@ -258,9 +351,10 @@ def _statistics(x: Tensor) -> str:
 
 
 def _last_checkpoint(trainer: Trainer) -> str:
-    saved: list[Path] = [
-        callback.last
+    saved = [
+        callback.last_good(trainer)
         for callback in trainer.callbacks  # type: ignore[attr-defined]
-        if isinstance(callback, Checkpointer) and callback.last
+        if isinstance(callback, Checkpointer)
     ]
-    return f"The last good checkpoint is {saved[0]}." if saved else "No checkpoint was written yet."
+    last = next(filter(None, saved), None)
+    return f"The last good checkpoint is {last}." if last else "No checkpoint was written yet."

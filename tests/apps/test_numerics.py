@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import MixedPrecision
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from mixbt_plugin.apps.checkpointer import Checkpointer
-from mixbt_plugin.apps.numerics import NumericalGuard
+from mixbt_plugin.apps.numerics import NumericalGuard, dead_dimensions
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.losses import check_finite
 from mixbt_plugin.registry import register
@@ -72,13 +74,27 @@ class Snapshots(Callback):
         self.taken.append(state)
 
 
-def fit(method: str, *callbacks: Callback, epochs: int = 1, **overrides: Any) -> Trainer:
+def fit(
+    method: str,
+    *callbacks: Callback,
+    epochs: int = 1,
+    scaler: torch.amp.GradScaler | None = None,
+    max_steps: int = -1,
+    log_every_n_steps: int = 1,
+    **overrides: Any,
+) -> Trainer:
     cfg = method_config(
-        method, max_epochs=epochs, checkpoint=CHECKPOINT, log_every_n_steps=1, **overrides
+        method,
+        max_epochs=epochs,
+        checkpoint=CHECKPOINT,
+        log_every_n_steps=log_every_n_steps,
+        **overrides,
     )
     torch.manual_seed(0)
     trainer = Trainer(
         max_epochs=epochs,
+        max_steps=max_steps,
+        plugins=[MixedPrecision("16-mixed", "cpu", scaler)] if scaler else None,
         callbacks=[*callbacks, NumericalGuard(cfg), Checkpointer(cfg)],
         log_every_n_steps=1,
         logger=False,
@@ -201,21 +217,106 @@ def test_the_count_is_in_the_checkpoint() -> None:
     assert again.skipped == guard_of(trainer).skipped == 1
 
 
-def test_noted_steps_are_reported_before_a_checkpoint_as_on_a_simulated_accelerator(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def simulated_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard takes the device for one whose values must not be read at each step."""
     finite = NumericalGuard._finite
 
     class OnAccelerator(Tensor):
         device = torch.device("cuda")
 
     def elsewhere(*args: Any) -> Any:
-        return finite(*args).as_subclass(OnAccelerator)
+        return [flag.as_subclass(OnAccelerator) for flag in finite(*args)]
 
     monkeypatch.setattr(NumericalGuard, "_finite", elsewhere)
+
+
+@pytest.mark.usefixtures("simulated_accelerator")
+@pytest.mark.parametrize("log_every_n_steps,max_steps", [(1, -1), (50, -1), (50, 3)])
+def test_noted_steps_are_reported_before_a_checkpoint_as_on_a_simulated_accelerator(
+    log_every_n_steps: int, max_steps: int
+) -> None:
     with pytest.raises(FloatingPointError, match="step 2: the loss or the gradient was not finite"):
-        fit("mixbt", Poison("gradient"))
+        fit(
+            "mixbt",
+            Poison("gradient"),
+            log_every_n_steps=log_every_n_steps,
+            max_steps=max_steps,
+        )
     assert not list(Path().rglob("*.ckpt"))
+
+
+def test_a_scaler_that_leaves_out_every_step_stops_the_training() -> None:
+    """fp16 on the CPU with a real scaler; CUDA's was not there."""
+    scaler = torch.amp.GradScaler("cpu")
+    bad = Poison("gradient", steps=range(1, 99))
+    with pytest.raises(FloatingPointError) as caught:
+        fit("mixbt", bad, scaler=scaler, numerics={"max_skipped": 2})
+    report = str(caught.value)
+    assert "step 3 (epoch 0): not finite, first seen in the gradient" in report
+    assert "No checkpoint was written yet." in report
+    assert "left out the last 3 steps (numerics.max_skipped=2), and its scale is 16384" in report
+
+
+def test_a_scale_that_falls_below_1_stops_the_training() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=1000)
+    with pytest.raises(FloatingPointError, match=r"step 3 .*(.|\n)*last 1 steps .* scale is 1\."):
+        fit("mixbt", Poison("gradient", steps=(1, 3)), scaler=scaler)
+
+
+def test_a_scaler_may_search_for_its_scale() -> None:
+    scaler = torch.amp.GradScaler("cpu")
+    snapshots = Snapshots()
+    fit("mixbt", snapshots, Poison("gradient", steps=(0, 1)), scaler=scaler)
+    assert scaler.get_scale() == 2.0**14
+    key = "projector.0.weight"
+    weights = [taken[key] for taken in snapshots.taken]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+
+
+@pytest.mark.usefixtures("simulated_accelerator")
+@pytest.mark.parametrize("scale,found", [(2.0**16, "step 2: .* last 3 steps"), (2.0, "is 0.5")])
+def test_both_are_noted_as_on_a_simulated_accelerator(scale: float, found: str) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    with pytest.raises(FloatingPointError, match=found):
+        fit(
+            "mixbt",
+            Poison("gradient", steps=range(99)),
+            scaler=scaler,
+            numerics={"max_skipped": 2},
+        )
+
+
+@pytest.mark.filterwarnings("ignore:.*The step is skipped")
+def test_a_loss_that_is_not_finite_is_skipped_beside_a_scaler() -> None:
+    scaler = torch.amp.GradScaler("cpu")
+    trainer = fit("mixbt", Poison("input"), scaler=scaler, numerics={"on_nonfinite": "skip"})
+    assert trainer.callback_metrics["skipped_steps"] == 1
+    assert scaler.get_scale() == 2.0**15
+
+
+class LastUpdate(Callback):
+    """Makes a weight or a buffer bad behind the last update of an epoch."""
+
+    def __init__(self, name: str, epoch: int) -> None:
+        self.name, self.epoch = name, epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            pl_module.state_dict()[self.name].view(-1)[-1] = float("inf")
+
+
+@pytest.mark.parametrize("name", ["projector.0.weight", "backbone.stem.1.running_var"])
+def test_weights_that_are_not_finite_are_not_saved(name: str) -> None:
+    message = rf"test-ep1.ckpt is not written: {name} holds NaN .* step 7 .* is .*test-ep0.ckpt"
+    with pytest.raises(FloatingPointError, match=message):
+        fit("mixbt", LastUpdate(name, epoch=1), epochs=3)
+    (saved,) = Path().rglob("*.ckpt*")
+    state = torch.load(saved, weights_only=True)["state_dict"]
+    assert all(x.isfinite().all() for x in state.values())
+    with pytest.raises(FloatingPointError, match="ep0.ckpt is not written.*there is none before"):
+        fit("mixbt", LastUpdate(name, epoch=0))
 
 
 class Collapse(Callback):
@@ -252,3 +353,27 @@ def test_no_warning_without_collapse_or_where_silenced(silenced: bool) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*collapse")
         fit("mixbt", *callbacks, numerics={"warn_of_collapse": not silenced})
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 0.7, 1e-30, 3e8])
+def test_a_column_is_dead_for_every_constant_alike(constant: float) -> None:
+    z = torch.randn(256, 3)
+    z[:, 1] = constant
+    assert dead_dimensions(z).tolist() == [False, True, False]
+    # What one unit in the last place up or down makes of it is rounding too.
+    z[::2, 1] = torch.nextafter(z[::2, 1], torch.tensor(float("inf")))
+    assert dead_dimensions(z).tolist() == [False, constant != 0, False]
+    z[:, 1] = constant + (1e-4 * constant or 1e-4) * torch.randn(256)
+    assert not dead_dimensions(z).any()
+
+
+@pytest.mark.parametrize("method", ["multiaug_vicreg", "mixbt"])
+def test_one_dead_dimension_is_named_at_once_where_eps_is_0(method: str) -> None:
+    dead = Collapse(1 / 48, "projector")
+    message = r"step 0 .* 1 of 48 dimensions .* are dead, .*: 0\. method_kwargs.eps=0"
+    # Whether its gradient is finite is the loss's affair.
+    with pytest.warns(UserWarning, match=message), suppress(FloatingPointError):
+        fit(method, dead, method_kwargs={"eps": 0.0})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*dead")
+        fit(method, dead)
