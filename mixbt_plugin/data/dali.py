@@ -18,6 +18,7 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from mixbt_plugin.data.files import NO_LABEL, ImageFiles, Listing, class_names
+from mixbt_plugin.data.names import is_hidden
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.data.reading import UnreadableImageError, look_at_a_few
 from mixbt_plugin.data.subsets import take_fraction
@@ -233,13 +234,20 @@ def _listing(root: str | Path, no_labels: bool) -> Listing:
         folders = [""] if no_labels else class_names(root)
     except FileNotFoundError as error:
         raise ValueError(f"data.train_path={str(root)!r}: {error}") from error
+    with_dali = f"data.train_path={str(root)!r} with data.format='dali'"
+    for entry in os.scandir(root):
+        if entry.is_dir() and is_hidden(entry.name):
+            raise ValueError(
+                f"{with_dali}: {entry.path} is hidden, and solo-learn counts it as a class."
+            )
     paths, targets = [], []
     for number, folder in enumerate(folders):
         for entry in sorted(os.scandir(Path(root, folder)), key=lambda entry: entry.name):
+            if is_hidden(entry.name):
+                raise ValueError(f"{with_dali}: {entry.path} is hidden, and DALI reads it.")
             if entry.is_dir() or not entry.name.lower().endswith(IMG_EXTENSIONS):
                 raise ValueError(
-                    f"data.train_path={str(root)!r} with data.format='dali': {entry.path} is not "
-                    "an image, and DALI reads every file for one."
+                    f"{with_dali}: {entry.path} is not an image, and DALI reads every file for one."
                 )
             paths.append(entry.path)
             targets.append(NO_LABEL if no_labels else number)

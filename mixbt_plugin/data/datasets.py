@@ -16,7 +16,7 @@ from mixbt_plugin.data.files import (
     ImageFiles,
     class_folders,
     class_names,
-    plain_folder,
+    folder_without_classes,
     tiny_imagenet,
     tiny_imagenet_folder,
 )
@@ -170,7 +170,7 @@ def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool
         elif name == "tiny_imagenet":
             images = ImageFiles(tiny_imagenet(path, split), transform)
         elif pretrain and cfg.data.get("no_labels", False):
-            images = ImageFiles(plain_folder(path), transform)
+            images = ImageFiles(folder_without_classes(path), transform)
         else:
             images = ImageFiles(class_folders(path), transform)
     except (OSError, RuntimeError) as error:

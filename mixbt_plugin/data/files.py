@@ -1,21 +1,17 @@
-"""Data sets of image files: folders of class folders, plain folders, Tiny-ImageNet."""
+"""Data sets of image files: class folders, folders without classes, Tiny-ImageNet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import Dataset
-from torchvision.datasets.folder import (
-    IMG_EXTENSIONS,
-    find_classes,
-    has_file_allowed_extension,
-    make_dataset,
-)
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from mixbt_plugin.data.names import FileNames
+from mixbt_plugin.data.names import FileNames, is_hidden
 from mixbt_plugin.data.reading import read_image
 
 ANNOTATIONS = "val_annotations.txt"
@@ -67,7 +63,14 @@ def class_names(root: str | Path) -> list[str]:
     Raises:
         FileNotFoundError: there are none.
     """
-    return find_classes(root)[0]
+    with os.scandir(root) as entries:
+        names = [entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
+    if not names:
+        raise FileNotFoundError(
+            "there is no class folder in it; images without classes are read with "
+            "data.no_labels=true."
+        )
+    return sorted(names)
 
 
 def class_folders(root: str | Path) -> Listing:
@@ -75,28 +78,56 @@ def class_folders(root: str | Path) -> Listing:
 
     Raises:
         FileNotFoundError: there are no class folders, or one without images.
+        OSError: see `image_paths`.
     """
-    classes, numbers = find_classes(root)
-    samples = make_dataset(root, numbers, IMG_EXTENSIONS)
-    return Listing([path for path, _ in samples], [number for _, number in samples], classes)
+    classes = class_names(root)
+    found = [image_paths(os.path.join(root, name)) for name in classes]
+    empty = [name for name, paths in zip(classes, found) if not paths]
+    if empty:
+        raise FileNotFoundError(f"there are no images in the class folders {', '.join(empty)}.")
+    targets = [number for number, paths in enumerate(found) for _ in paths]
+    return Listing([path for paths in found for path in paths], targets, classes)
 
 
-def plain_folder(root: str | Path) -> Listing:
-    """The images of one folder, without classes, by name.
+def folder_without_classes(root: str | Path) -> Listing:
+    """The images of one folder and of those in it, without classes.
 
-    solo-learn takes them in the order of the file system, and every file for an image.
+    solo-learn takes those of the folder alone, in the order of the file system, and every file for
+    an image.
 
     Raises:
         FileNotFoundError: there are none.
+        OSError: see `image_paths`.
     """
-    paths = sorted(
-        str(path)
-        for path in Path(root).iterdir()
-        if has_file_allowed_extension(path.name, IMG_EXTENSIONS)
-    )
+    paths = image_paths(root)
     if not paths:
-        raise FileNotFoundError("no images in it; class folders are read without data.no_labels.")
+        raise FileNotFoundError("there are no images in it.")
     return Listing(paths, [NO_LABEL] * len(paths), [])
+
+
+def image_paths(root: str | Path) -> list[str]:
+    """The images of a folder and of those in it, in the order in which torchvision lists them.
+
+    Links are followed. Hidden files and folders are left out.
+
+    Raises:
+        OSError: a link leads back to a folder that it lies in.
+    """
+    return sorted(_image_paths(str(root), ()), key=os.path.split)
+
+
+def _image_paths(folder: str, above: tuple[str, ...]) -> Iterator[str]:
+    here = os.path.realpath(folder)
+    if here in above:
+        raise OSError(f"{folder} is a link to {here}, a folder that it lies in.")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                yield from _image_paths(entry.path, (*above, here))
+            elif entry.name.lower().endswith(IMG_EXTENSIONS):
+                yield entry.path
 
 
 def tiny_imagenet_folder(root: str | Path, split: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from mixbt_plugin.data.names import FileNames
+from mixbt_plugin.data.names import FileNames, is_hidden
 from mixbt_plugin.data.reading import read_image
 
 
@@ -53,6 +53,7 @@ class H5Images(Dataset[Any]):
                 for number, name in enumerate(self.classes)
                 if name in file
                 for image in file[name]
+                if not is_hidden(image)
             ]
         if not samples:
             raise OSError("holds no images: a group for each class, their files' bytes in it.")
@@ -83,7 +84,7 @@ class H5Images(Dataset[Any]):
 def h5_classes(path: str | Path, classes: Sequence[str] | None = None) -> list[str]:
     """The classes of `H5Images` in the order of their numbers."""
     with _h5py().File(str(path), "r") as file:
-        present = sorted(file)
+        present = sorted(name for name in file if not is_hidden(name))
     return sorted(classes) if classes and not set(classes).isdisjoint(present) else present
 
 

@@ -1,4 +1,4 @@
-"""The names of many files, without a Python object for each."""
+"""Names of files: which are hidden, and many of them without a Python object for each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that programs leave behind, and no user means.
+
+    Such as ``._x.png`` and ``__MACOSX`` of macOS, and ``.ipynb_checkpoints`` of Jupyter.
+    """
+    return name.startswith(".") or name == "__MACOSX"
 
 
 class FileNames(Sequence[str]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def take_listed(images: Any, listed: str | Path) -> Any:
     Args:
         images: a data set of image files.
         listed: a text file with a file name in each line, as SimCLR's lists of 1 % and 10 % of
-            ImageNet, or with the class folder and the file name, ``n01440764/n01440764_10.JPEG``.
+            ImageNet, or with some of its folders too, ``n01440764/n01440764_10.JPEG``.
 
     Raises:
         ValueError: there is no list, the data set has no file names, or a line means none or
@@ -84,23 +85,29 @@ def take_listed(images: Any, listed: str | Path) -> Any:
     paths = getattr(getattr(images, "images", images), "paths", None)
     if paths is None:
         raise ValueError(f"{key}: this data set has no file names; data.fraction takes a share.")
-    places = _places(paths)
     lines = [line.strip() for line in Path(listed).read_text().splitlines() if line.strip()]
-    wrong = [line for line in lines if len(places.get(line, ())) != 1]
+    places = _places(paths, lines)
+    wrong = [line for line in lines if len(places[line]) != 1]
     if wrong or not lines:
-        found = f"{len(places.get(wrong[0], ()))} images" if wrong else "no lines"
+        found = f"{len(places[wrong[0]])} images" if wrong else "no lines"
         which = f" {wrong[0]!r} ({len(wrong)} of {len(lines)} lines)" if wrong else ""
         raise ValueError(f"{key}:{which} means {found}; expected one image a line.")
     return _subset(images, [places[line][0] for line in lines])
 
 
-def _places(paths: Sequence[str]) -> dict[str, list[int]]:
-    """Where each file stands, by its name and by that of its folder and its own."""
-    places: dict[str, list[int]] = {}
-    for place, path in enumerate(map(Path, paths)):
-        for name in (path.name, f"{path.parent.name}/{path.name}"):
-            places.setdefault(name, []).append(place)
-    return places
+def _places(paths: Sequence[str], lines: Sequence[str]) -> dict[str, list[int]]:
+    """Where the files stand whose paths end with each line, by the line."""
+    of_name: dict[str, list[int]] = {}
+    for place, path in enumerate(paths):
+        of_name.setdefault(os.path.basename(path), []).append(place)
+    return {
+        line: [
+            place
+            for place in of_name.get(os.path.basename(line), ())
+            if f"/{paths[place]}".endswith(f"/{line}")
+        ]
+        for line in lines
+    }
 
 
 def _subset(images: Any, chosen: Sequence[int]) -> Any:

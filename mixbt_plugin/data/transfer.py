@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torchvision.datasets import DTD, GTSRB, MNIST, FashionMNIST, FGVCAircraft, Flowers102
 
-from mixbt_plugin.data.files import ImageFiles, Listing
+from mixbt_plugin.data.files import ImageFiles, Listing, class_folders
 from mixbt_plugin.data.sources import LabelledImages
 
 FILES: dict[str, tuple[Any, dict[str, list[str]]]] = {
@@ -24,6 +24,7 @@ FILES: dict[str, tuple[Any, dict[str, list[str]]]] = {
     "flowers102": (Flowers102, {"train": ["train", "val"], "val": ["test"]}),
     "gtsrb": (GTSRB, {"train": ["train"], "val": ["test"]}),
 }
+SIGNS = "gtsrb/GTSRB/Training"
 ARRAYS: dict[str, Any] = {"mnist": MNIST, "fashion_mnist": FashionMNIST}
 PLACES = {
     "dtd": "dtd/dtd/images, labels",
@@ -75,6 +76,9 @@ def transfer_files(
     """
     if name == "cub200":
         listing = _or_tell_where(name, lambda: _cub(root / "CUB_200_2011", split))
+    elif name == "gtsrb" and split == "train" and (root / SIGNS).is_dir():
+        # torchvision takes hidden folders for further signs; of a fresh download there are none.
+        listing = class_folders(root / SIGNS)
     else:
         constructor, parts = FILES[name]
         listing = _or_tell_where(

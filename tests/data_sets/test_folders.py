@@ -131,7 +131,7 @@ def with_an_empty_folder(images: Path) -> None:
     [
         (without_folder, r"data.val_path=.*: 1 only in data.train_path \(class3\)"),
         (with_a_further_folder, r"1 only in data.val_path \(class3\), 1 only in data.train_path"),
-        (with_an_empty_folder, r"data.val_path=.*Found no valid file for the classes class7"),
+        (with_an_empty_folder, r"data.val_path=.*no images in the class folders class7"),
     ],
 )
 def test_class_folders_must_agree(
@@ -144,10 +144,13 @@ def test_class_folders_must_agree(
 
 def test_folders_of_another_kind(images: Path) -> None:
     flat = str(images / "train" / "class0")
-    with pytest.raises(ValueError, match=r"data.train_path=.*class0.*any class folder"):
+    with pytest.raises(ValueError, match=r"data.train_path=.*class0.*there is no class folder"):
         pretrain_dataset(config("custom", images, train_path=flat), pixels)
-    with pytest.raises(ValueError, match=r"data.train_path=.*no images in it; class folders"):
-        pretrain_dataset(config("custom", images, no_labels=True), pixels)
+    (images / "none").mkdir()
+    (images / "none" / "read.me").touch()
+    empty = str(images / "none")
+    with pytest.raises(ValueError, match=r"data.train_path=.*there are no images in it"):
+        pretrain_dataset(config("custom", images, train_path=empty, no_labels=True), pixels)
 
 
 def test_too_many_and_too_few_classes(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
