@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from setuptools import find_namespace_packages, find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mixbt_plugin/__init__.py").read_text())[1]
 APPS = ("pretrain", "linear", "knn", "export", "compare", "doctor")
 
 
@@ -25,8 +27,8 @@ class BuildWithConfigs(build_py):
 
 setup(
     name="mixbt-plugin",
-    version="0.1.0",
-    description="Mixed Barlow Twins, multi-augmentation Barlow Twins and HSIC-SSL for solo-learn",
+    version=VERSION,
+    description="Mixed and multi-augmentation Barlow Twins, VICReg and HSIC-SSL for solo-learn",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

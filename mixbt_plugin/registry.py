@@ -1,14 +1,22 @@
-"""What the plugin registers into the host, and what each method is.
+"""Methods by name: `register_method` on a class, `register` to put them all into the host.
 
-Importing this module is cheap; `register` imports the host and the methods.
+A package of somebody else adds methods by an entry point of the group ``mixbt_plugin.methods`` that
+names the module with its classes. Importing this module is cheap; `list_methods` and `register`
+import the host and the methods.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+Method = TypeVar("Method", bound=type[Any])
+ENTRY_POINTS = "mixbt_plugin.methods"
+OWN_METHODS = "mixbt_plugin.methods"
 
 
 @dataclass(frozen=True)
@@ -17,89 +25,120 @@ class MethodInfo:
 
     Attributes:
         name: what a config's ``method`` says.
-        class_name: of the class in `mixbt_plugin.methods`.
-        paper: its arXiv number.
-        views: which numbers of views it takes.
-        summary: one line.
+        method: its class.
+        paper: its arXiv number, empty where there is none.
+        min_views: fewest views of an image that it takes.
+        max_views: most views, None for any number.
+        baseline: whether it only fills in where the host has none of this name.
     """
 
     name: str
-    class_name: str
+    method: type[Any]
     paper: str
-    views: str
-    summary: str
+    min_views: int
+    max_views: int | None
+    baseline: bool
 
-    def load(self) -> type[Any]:
-        """The class."""
-        loaded: type[Any] = getattr(import_module("mixbt_plugin.methods"), self.class_name)
-        return loaded
+    @property
+    def views(self) -> str:
+        """Which numbers of views it takes, such as ``2`` or ``>= 2``."""
+        if self.max_views is None:
+            return f">= {self.min_views}"
+        few, many = self.min_views, self.max_views
+        return str(few) if few == many else f"{few} to {many}"
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's docstring, without its full stop."""
+        return (self.method.__doc__ or "").strip().partition("\n")[0].removesuffix(".")
 
 
-_METHODS = (
-    MethodInfo(
-        "mixbt",
-        "MixedBarlowTwins",
-        "2312.02151",
-        "2",
-        "Barlow Twins with a regulariser on linearly mixed images",
-    ),
-    MethodInfo(
-        "multiaug_barlow_twins",
-        "MultiAugBarlowTwins",
-        "2312.10725",
-        ">= 2",
-        "Barlow Twins over several views per image",
-    ),
-    MethodInfo(
-        "multiaug_vicreg",
-        "MultiAugVICReg",
-        "2312.10725",
-        ">= 2",
-        "VICReg over several views per image",
-    ),
-    MethodInfo(
-        "hsic_ssl",
-        "HSICSSL",
-        "2104.13712",
-        "2",
-        "Barlow Twins whose off-diagonal entries are drawn to -1",
-    ),
-)
-_BASELINES = (
-    MethodInfo("barlow_twins", "BarlowTwins", "2103.03230", "2", "solo-learn's Barlow Twins"),
-    MethodInfo("vicreg", "VICReg", "2105.04906", "2", "solo-learn's VICReg"),
-)
+_registered: dict[str, MethodInfo] = {}
+
+
+def register_method(
+    name: str,
+    *,
+    paper: str = "",
+    views: int | tuple[int, int | None] = 2,
+    baseline: bool = False,
+) -> Callable[[Method], Method]:
+    """Makes a class known as a method; everything else asks the class.
+
+    Args:
+        name: what a config's ``method`` shall say.
+        paper: its arXiv number.
+        views: how many views it takes, or the fewest and the most; None as the most is any number.
+            They become ``min_views`` and ``max_views`` of the class.
+        baseline: leave the name to the host where that has it.
+
+    Returns:
+        A decorator of a class on the host's ``BaseMethod``, such as `ProjectorMethod`.
+
+    Raises:
+        ValueError: another class has the name already.
+    """
+
+    def decorate(method: Method) -> Method:
+        taken = _registered.get(name)
+        if taken and not _same(taken.method, method):
+            raise ValueError(f"the method name {name!r} is taken by {_path(taken.method)}.")
+        method.min_views, method.max_views = (views, views) if isinstance(views, int) else views
+        _registered[name] = MethodInfo(
+            name, method, paper, method.min_views, method.max_views, baseline
+        )
+        return method
+
+    return decorate
 
 
 def list_methods(*, baselines: bool = False) -> tuple[MethodInfo, ...]:
-    """The methods that this plugin brings, and on demand the baselines beside them."""
-    return (*_METHODS, *_BASELINES) if baselines else _METHODS
+    """The methods of this plugin and of packages that extend it, in the order of registration.
+
+    Args:
+        baselines: also those that fill in where the host has none.
+    """
+    import_module(OWN_METHODS)
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        try:
+            entry_point.load()
+        except Exception as error:
+            warnings.warn(
+                f"mixbt_plugin: the methods of {entry_point.value} are left out "
+                f"({type(error).__name__}: {error}).",
+                stacklevel=2,
+            )
+    return tuple(info for info in _registered.values() if baselines or not info.baseline)
 
 
 def register() -> None:
     """Puts the methods and the backbones into the host's registries.
 
-    Idempotent. A name that something else has taken is left to it, with a warning. The baselines
-    fill in where the host has none.
+    Idempotent. A name that something else has taken is left to it, with a warning.
     """
     from mixbt_plugin.backbones import BACKBONES
     from mixbt_plugin.host import METHODS, BaseMethod
 
-    for info in _BASELINES:
-        if info.name not in METHODS:
-            METHODS[info.name] = info.load()
-    for info in _METHODS:
-        _add(METHODS, info.name, info.load(), "method")
+    for info in list_methods(baselines=True):
+        if not (info.baseline and info.name in METHODS):
+            _add(METHODS, info.name, info.method, "method")
     for name, constructor in BACKBONES.items():
         _add(BaseMethod._BACKBONES, name, constructor, "backbone")
 
 
 def _add(registered: dict[str, Any], name: str, value: Any, kind: str) -> None:
     present = registered.setdefault(name, value)
-    same = (present.__module__, present.__qualname__) == (value.__module__, value.__qualname__)
-    if not same:
+    if not _same(present, value):
         warnings.warn(
-            f"mixbt_plugin: the {kind} {name!r} is already taken by "
-            f"{present.__module__}.{present.__qualname__} and is left to it.",
+            f"mixbt_plugin: the {kind} {name!r} is already taken by {_path(present)} and is left "
+            "to it.",
             stacklevel=3,
         )
+
+
+def _same(one: Any, other: Any) -> bool:
+    return _path(one) == _path(other)
+
+
+def _path(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"

@@ -15,7 +15,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def method_rows() -> list[str]:
     return [
-        f"| `{info.name}` | `{info.class_name}` | {info.views} | {info.summary} | "
+        f"| `{info.name}` | `{info.method.__name__}` | {info.views} | {info.summary} | "
         f"[{info.paper}](https://arxiv.org/abs/{info.paper}) |"
         for info in list_methods()
     ]
@@ -25,7 +25,7 @@ def key_rows() -> list[str]:
     """One row for each key and default, with the methods that have it."""
     rows: dict[tuple[str, str, str, str], list[str]] = {}
     for info in list_methods():
-        for field in fields(info.load().Settings):
+        for field in fields(info.method.Settings):
             default = "required" if field.default == "???" else f"`{shown(field.default)}`"
             row = (field.name, default, field.metadata["help"], field.metadata["source"])
             rows.setdefault(row, []).append(info.name)

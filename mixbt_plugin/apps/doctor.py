@@ -95,7 +95,7 @@ def _report_methods(problems: list[str]) -> None:
         return
     print("methods:")
     for info in list_methods():
-        there = METHODS.get(info.name) is info.load()
+        there = METHODS.get(info.name) is info.method
         print(f"  {info.name:22}{info.views:>4} views  arXiv {info.paper}  {info.summary}")
         if not there:
             problems.append(f"the name {info.name!r} is taken by {METHODS.get(info.name)}")

@@ -270,7 +270,7 @@ def check_pretraining(cfg: DictConfig) -> None:
     cfg.augmentations = _checked_pipelines(cfg.get("augmentations"))
     for info in list_methods(baselines=True):
         if info.name == cfg.method:
-            parse_settings(info.load().Settings, cfg.get("method_kwargs"), cfg.method)
+            parse_settings(info.method.Settings, cfg.get("method_kwargs"), cfg.method)
     _check_optimization(cfg)
     if cfg.data.get("format") == "dali":
         check_dali(cfg)

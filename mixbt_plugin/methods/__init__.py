@@ -1,5 +1,6 @@
 """The methods, as classes on the host's ``BaseMethod``, one file each, and their evaluation."""
 
+from mixbt_plugin.methods.base import ProjectorMethod
 from mixbt_plugin.methods.baselines import BarlowTwins, VICReg
 from mixbt_plugin.methods.hsic_ssl import HSICSSL
 from mixbt_plugin.methods.linear import LinearEvaluation
@@ -14,5 +15,6 @@ __all__ = [
     "MixedBarlowTwins",
     "MultiAugBarlowTwins",
     "MultiAugVICReg",
+    "ProjectorMethod",
     "VICReg",
 ]

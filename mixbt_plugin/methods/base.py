@@ -26,8 +26,8 @@ class ProjectorMethod(BaseMethod):
 
     Attributes:
         Settings: declares the keys of ``method_kwargs``.
-        min_views: fewest views that the loss takes.
-        max_views: most views that the loss takes, None for any number.
+        min_views: fewest views that the method takes, as `register_method` says.
+        max_views: most views, None for any number.
         settings: the checked ``method_kwargs``.
 
     Args:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mixbt_plugin.losses import barlow_twins_loss, multiview_vicreg_loss
 from mixbt_plugin.methods.base import ProjectorMethod
 from mixbt_plugin.methods.settings import BarlowTwinsWeights, ProjectorWidths, VICRegWeights
+from mixbt_plugin.registry import register_method
 
 
 @dataclass
@@ -36,6 +37,7 @@ class SoloLearnVICRegSettings(VICRegWeights, SoloLearnProjectorSettings):
     """Keys of ``method_kwargs`` for ``vicreg``."""
 
 
+@register_method("barlow_twins", paper="2103.03230", views=2, baseline=True)
 class BarlowTwins(ProjectorMethod):
     """Barlow Twins (arXiv 2103.03230) as in solo/methods/barlow_twins.py."""
 
@@ -53,6 +55,7 @@ class BarlowTwins(ProjectorMethod):
         return terms.loss + out["loss"]
 
 
+@register_method("vicreg", paper="2105.04906", views=2, baseline=True)
 class VICReg(ProjectorMethod):
     """VICReg (arXiv 2105.04906) as in solo/methods/vicreg.py."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from mixbt_plugin.losses import hsic_ssl_loss
 from mixbt_plugin.methods.base import ProjectorMethod
 from mixbt_plugin.methods.settings import BarlowTwinsSettings
+from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
 
@@ -33,6 +34,7 @@ class HSICSSLSettings(BarlowTwinsSettings):
         return {**super().loss_arguments(), "lamb": lamb}
 
 
+@register_method("hsic_ssl", paper="2104.13712", views=2)
 class HSICSSL(ProjectorMethod):
     """Barlow Twins whose off-diagonal entries are drawn to -1."""
 

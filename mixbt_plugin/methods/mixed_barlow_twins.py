@@ -13,6 +13,7 @@ from mixbt_plugin.losses import barlow_twins_loss, mixed_barlow_twins_loss
 from mixbt_plugin.methods.base import ProjectorMethod
 from mixbt_plugin.methods.settings import BarlowTwinsSettings
 from mixbt_plugin.mixing import Mixing, draw_mixing, mix_images
+from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
 
@@ -50,6 +51,7 @@ class MixedBarlowTwinsSettings(BarlowTwinsSettings):
     )
 
 
+@register_method("mixbt", paper="2312.02151", views=2)
 class MixedBarlowTwins(ProjectorMethod):
     """Barlow Twins with a regulariser on linearly mixed images.
 

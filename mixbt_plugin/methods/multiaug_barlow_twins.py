@@ -10,6 +10,7 @@ from torch import Tensor
 from mixbt_plugin.losses import multiview_barlow_twins_loss
 from mixbt_plugin.methods.multiview import MultiViewMethod, MultiViewSettings
 from mixbt_plugin.methods.settings import BarlowTwinsSettings
+from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
 
@@ -35,8 +36,12 @@ class MultiAugBarlowTwinsSettings(MultiViewSettings, BarlowTwinsSettings):
         return {**super().loss_arguments(), "pairing": self.pairing, "pooled": self.pooled}
 
 
+@register_method("multiaug_barlow_twins", paper="2312.10725", views=(2, None))
 class MultiAugBarlowTwins(MultiViewMethod):
-    """Barlow Twins over any number of views, of any sizes, large or small crops alike."""
+    """Barlow Twins over several views per image.
+
+    The views may be of any sizes, large and small crops alike.
+    """
 
     Settings = MultiAugBarlowTwinsSettings
     settings: MultiAugBarlowTwinsSettings

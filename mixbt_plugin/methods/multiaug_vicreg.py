@@ -10,6 +10,7 @@ from torch import Tensor
 from mixbt_plugin.losses import multiview_vicreg_loss
 from mixbt_plugin.methods.multiview import MultiViewMethod, MultiViewSettings
 from mixbt_plugin.methods.settings import LossSettings, ProjectorSettings, VICRegWeights
+from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
 
@@ -40,8 +41,12 @@ class MultiAugVICRegSettings(MultiViewSettings, VICRegWeights, LossSettings, Pro
         }
 
 
+@register_method("multiaug_vicreg", paper="2312.10725", views=(2, None))
 class MultiAugVICReg(MultiViewMethod):
-    """VICReg over any number of views, of any sizes, large or small crops alike."""
+    """VICReg over several views per image.
+
+    The views may be of any sizes, large and small crops alike.
+    """
 
     Settings = MultiAugVICRegSettings
     settings: MultiAugVICRegSettings

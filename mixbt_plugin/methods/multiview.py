@@ -34,8 +34,6 @@ class MultiViewMethod(ProjectorMethod):
     they must then be of one size.
     """
 
-    max_views = None
-
     @classmethod
     def _check_views(cls, cfg: DictConfig) -> None:
         super()._check_views(cfg)

@@ -64,7 +64,7 @@ def test_number_of_views(method: str, large: int, small: int, message: str) -> N
 
 @pytest.mark.parametrize("info", list_methods(), ids=lambda info: info.name)
 def test_every_key_is_documented(info: Any) -> None:
-    for field in fields(info.load().Settings):
+    for field in fields(info.method.Settings):
         assert field.metadata["help"], field.name
         assert field.metadata["source"], field.name
 
@@ -72,8 +72,8 @@ def test_every_key_is_documented(info: Any) -> None:
 @pytest.mark.parametrize("info", list_methods(), ids=lambda info: info.name)
 def test_defaults_are_written_into_the_config(info: Any) -> None:
     model = METHODS[info.name](method_config(info.name))
-    assert set(model.cfg.method_kwargs) == {field.name for field in fields(info.load().Settings)}
-    again = parse_settings(info.load().Settings, model.cfg.method_kwargs, info.name)
+    assert set(model.cfg.method_kwargs) == {field.name for field in fields(info.method.Settings)}
+    again = parse_settings(info.method.Settings, model.cfg.method_kwargs, info.name)
     assert again == model.settings
 
 
