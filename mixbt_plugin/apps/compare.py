@@ -20,7 +20,7 @@ from mixbt_plugin.apps.command import find_folder
 from mixbt_plugin.apps.features import Features, extract_features
 from mixbt_plugin.apps.results import RESULTS_FILE
 from mixbt_plugin.apps.weights import load_method
-from mixbt_plugin.data import SOURCES, properties
+from mixbt_plugin.data import SOURCES, NetworkImages, properties
 from mixbt_plugin.evaluation import LabelledFeatures, knn_scores
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import register
@@ -54,16 +54,16 @@ def compare(cfg: DictConfig) -> list[Row]:
     for seed in cfg.seeds:
         for method in cfg.methods:
             seconds, checkpoint = _pretrain(cfg, method, seed, output)
-            model, run_cfg, _ = load_method(checkpoint)
+            model, run_cfg, _, images = load_method(checkpoint)
             if method == cfg.methods[0]:
                 seed_everything(seed)
                 untrained = METHODS[run_cfg.method](run_cfg).eval()
                 _say("evaluating the pixels and the untrained network")
                 pixels = _Pixels(grey=_is_grey(run_cfg))
-                rows.setdefault("raw pixels", []).append(_evaluate(pixels, run_cfg, cfg))
-                rows.setdefault("untrained", []).append(_evaluate(untrained, run_cfg, cfg))
+                rows.setdefault("raw pixels", []).append(_evaluate(pixels, run_cfg, images, cfg))
+                rows.setdefault("untrained", []).append(_evaluate(untrained, run_cfg, images, cfg))
             _say(f"evaluating {method}")
-            row = {**_evaluate(model, run_cfg, cfg), "seconds": seconds}
+            row = {**_evaluate(model, run_cfg, images, cfg), "seconds": seconds}
             rows.setdefault(method, []).append(row)
             curves.setdefault(method, _online_knn(checkpoint.parent / "metrics.csv"))
     summary = [{"features": name, **_mean(several)} for name, several in rows.items()]
@@ -73,6 +73,7 @@ def compare(cfg: DictConfig) -> list[Row]:
         "dataset": run_cfg.data.dataset,
         "split": properties(run_cfg.data.dataset).split,
         "seeds": list(cfg.seeds),
+        **images.labels(),
     }
     results = {"labels": labels, "rows": rows, "online_knn_of_the_first_seed": curves}
     (output / RESULTS_FILE).write_text(json.dumps(results, indent=2))
@@ -124,8 +125,8 @@ class _Pixels(torch.nn.Module):
         return {"feats": images[:, : self.channels].flatten(1)}
 
 
-def _evaluate(model: Any, run_cfg: DictConfig, cfg: DictConfig) -> Row:
-    features = extract_features(model, run_cfg)
+def _evaluate(model: Any, run_cfg: DictConfig, images: NetworkImages, cfg: DictConfig) -> Row:
+    features = extract_features(model, run_cfg, images)
     knn = knn_scores(
         LabelledFeatures(features.test["backbone"], features.test_targets),
         LabelledFeatures(features.train["backbone"], features.train_targets),

@@ -10,8 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from mixbt_plugin.apps import commands
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.weights import load_pretrained
-from mixbt_plugin.checkpoints import ImageFormat, export_backbone
-from mixbt_plugin.data import image_size, properties
+from mixbt_plugin.checkpoints import export_backbone
 from mixbt_plugin.registry import register
 
 
@@ -30,18 +29,16 @@ def export(cfg: DictConfig) -> Path:
             network, or its features differ.
     """
     register()
-    model, pretrain_cfg, _ = load_pretrained(cfg)
+    model, pretrain_cfg, _, images = load_pretrained(cfg)
     kwargs: Any = OmegaConf.to_container(pretrain_cfg.backbone.get("kwargs") or OmegaConf.create())
-    first = pretrain_cfg.augmentations[0]
-    known = properties(pretrain_cfg.data.dataset)
-    mean, std = first.get("mean") or known.mean, first.get("std") or known.std
+    say("input", images)
     return export_backbone(
         model.backbone,
         pretrain_cfg.backbone.name,
         kwargs,
         cfg.format,
         Path(cfg.folder or Path(cfg.pretrained_checkpoint).parent / cfg.format),
-        ImageFormat(image_size(first.crop_size), mean, std),
+        images,
     )
 
 

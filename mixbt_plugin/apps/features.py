@@ -13,7 +13,12 @@ from tqdm import tqdm
 
 from mixbt_plugin.apps.loaders import views_loader
 from mixbt_plugin.apps.printing import say
-from mixbt_plugin.data import count_replaced, evaluation_datasets, evaluation_transforms
+from mixbt_plugin.data import (
+    NetworkImages,
+    count_replaced,
+    evaluation_datasets,
+    evaluation_transforms,
+)
 
 
 class Features(NamedTuple):
@@ -26,13 +31,20 @@ class Features(NamedTuple):
 
 
 def extract_features(
-    model: Any, cfg: DictConfig, *, batch_size: int = 256, num_workers: int = 0, device: str = "cpu"
+    model: Any,
+    cfg: DictConfig,
+    images: NetworkImages,
+    *,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    device: str = "cpu",
 ) -> Features:
     """Passes the labelled training and validation images, not augmented, through a method.
 
     Args:
         model: a method in evaluation mode.
-        cfg: its parsed pre-training config: data set, paths and crop size.
+        cfg: with ``data``: the data set and its paths.
+        images: their size and statistics.
         batch_size: images at a time.
         num_workers: processes that read images.
         device: where the network runs.
@@ -40,17 +52,14 @@ def extract_features(
     Returns:
         ``backbone`` features (N, F) and, where the method has a projector, ``projector`` (N, D).
     """
-    first = cfg.augmentations[0]
-    _, still = evaluation_transforms(
-        cfg.data.dataset, first.crop_size, first.get("mean"), first.get("std")
-    )
+    _, still = evaluation_transforms(cfg.data.dataset, images.size, images.mean, images.std)
     splits = [
         _extract(
             model.to(device),
-            DataLoader(images, batch_size=batch_size, num_workers=num_workers),
+            DataLoader(split, batch_size=batch_size, num_workers=num_workers),
             torch.device(device),
         )
-        for images in evaluation_datasets(cfg, still, still)
+        for split in evaluation_datasets(cfg, still, still)
     ]
     return Features(*splits[0], *splits[1])
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import csv
+import math
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mixbt_plugin.apps import commands, training
 from mixbt_plugin.apps.features import extract_features
+from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.weights import Pretrained, load_pretrained
-from mixbt_plugin.data import properties
+from mixbt_plugin.checkpoints import put_in_place
+from mixbt_plugin.data import SOURCES, check_data, properties
 from mixbt_plugin.evaluation import DISTANCES, KNNScores, LabelledFeatures, knn_scores
 from mixbt_plugin.registry import register
 
 FEATURES = ("backbone", "projector")
+Row = dict[str, Any]
 
 
-def knn(cfg: DictConfig) -> list[dict[str, Any]]:
+def knn(cfg: DictConfig) -> list[Row]:
     """Evaluates a checkpoint for every combination of the config's lists.
 
     Args:
@@ -30,8 +34,8 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
             for files of other codes ``backbone`` too, as `load_pretrained` says.
 
     Returns:
-        A row for each combination: what was evaluated, on which epoch of pre-training and which
-        split, the settings, and the scores of `KNNScores` in percent.
+        A row for each combination: what was evaluated, on which epoch of pre-training, which split
+        and which images, the settings, and the scores of `KNNScores` in percent.
 
     Raises:
         FileNotFoundError: the checkpoint or ``args.json`` beside it is missing.
@@ -42,17 +46,21 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
     _check_choices("distance_function", cfg.distance_function, DISTANCES)
     if any(k < 1 for k in cfg.k):
         raise ValueError(f"k={list(cfg.k)}: expected numbers of at least 1.")
-    if any(t <= 0 for t in cfg.temperature):
-        raise ValueError(f"temperature={list(cfg.temperature)}: expected numbers above 0.")
+    if not all(0 < t < math.inf for t in cfg.temperature):
+        raise ValueError(f"temperature={list(cfg.temperature)}: expected finite numbers above 0.")
+    device = "cuda" if training.on_gpu(cfg) else "cpu"
     pretrained = load_pretrained(cfg)
+    check_data(pretrained.cfg)
+    say("input", pretrained.images)
     features = extract_features(
         pretrained.model,
         pretrained.cfg,
+        pretrained.images,
         batch_size=cfg.batch_size,
         num_workers=cfg.num_workers,
-        device="cuda" if training.on_gpu(cfg) else "cpu",
+        device=device,
     )
-    labels = _labels(pretrained)
+    labels = _labels(pretrained, Path(cfg.pretrained_checkpoint))
     rows = []
     for kind, distance, k in product(cfg.feature_type, cfg.distance_function, cfg.k):
         if kind not in features.train:
@@ -80,19 +88,23 @@ def knn(cfg: DictConfig) -> list[dict[str, Any]]:
     return rows
 
 
-def _labels(pretrained: Pretrained) -> dict[str, Any]:
+def _labels(pretrained: Pretrained, checkpoint: Path) -> Row:
     """What every row says of the number in it; of other codes' files the epoch is not known."""
-    _, cfg, epoch = pretrained
-    epochs = cfg.get("max_epochs")
+    data, epoch, epochs = pretrained.cfg.data, pretrained.epochs, pretrained.cfg.get("max_epochs")
     which = "unknown" if epoch is None else "last" if epoch == epochs else "intermediate"
+    in_a_package = data.dataset in SOURCES
     return {
         "evaluation": "kNN",
         "mode": "offline",
-        "dataset": cfg.data.dataset,
-        "split": properties(cfg.data.dataset).split,
+        "checkpoint": checkpoint.name,
         "which": which,
         "epoch": epoch,
         "epochs": epochs,
+        "dataset": data.dataset,
+        "split": properties(data.dataset).split,
+        "train_path": None if in_a_package else data.get("train_path"),
+        "val_path": None if in_a_package else data.get("val_path"),
+        **pretrained.images.labels(),
     }
 
 
@@ -100,6 +112,33 @@ def _check_choices(key: str, values: Any, choices: tuple[str, ...]) -> None:
     for value in values:
         if value not in choices:
             raise ValueError(f"{key}={value!r}: expected of {', '.join(choices)}.")
+
+
+def add_to_table(table: Path, rows: list[Row]) -> None:
+    """Writes rows into a CSV file, in place of those that say the same of other numbers.
+
+    Args:
+        table: rows of other images, data sets, checkpoints and settings stay in it.
+        rows: with equal keys.
+    """
+    new = [{key: "" if value is None else str(value) for key, value in row.items()} for row in rows]
+    replaced = {_identity(row) for row in new}
+    kept: list[dict[str, str]] = []
+    if table.is_file():
+        with table.open(newline="") as file:
+            kept = [row for row in csv.DictReader(file) if _identity(row) not in replaced]
+    partial = table.with_name(table.name + ".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows([*kept, *new])
+    put_in_place(partial, table)
+
+
+def _identity(row: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """What a row says apart from its numbers, and from who chose the images."""
+    numbers = (*KNNScores._fields, "images_as")
+    return tuple(sorted((key, value) for key, value in row.items() if key not in numbers))
 
 
 def task(cfg: DictConfig) -> None:
@@ -116,13 +155,8 @@ def task(cfg: DictConfig) -> None:
     print("".join(f"{key:>14}" for key in columns))
     for row in rows:
         print("".join(f"{'-' if row[key] is None else row[key]:>14}" for key in columns))
-    other = OmegaConf.select(cfg, "data.dataset")
-    name = f"knn-{other}.csv" if other else "knn.csv"
-    table = Path(cfg.pretrained_checkpoint).parent / name
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    table = Path(cfg.pretrained_checkpoint).parent / "knn.csv"
+    add_to_table(table, rows)
     print(f"written to {table}")
 
 

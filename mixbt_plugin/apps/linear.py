@@ -19,6 +19,7 @@ from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_linear
 from mixbt_plugin.apps.weights import load_backbone
 from mixbt_plugin.data import (
+    complete_images,
     dali_evaluation,
     evaluation_datasets,
     linear_transforms,
@@ -34,9 +35,9 @@ def linear(cfg: DictConfig) -> Path:
     """Evaluates a checkpoint as a config in solo-learn's schema says.
 
     ``backbone`` is that of pre-training where ``backbone.name`` is not given and ``args.json``
-    lies beside the checkpoint. Images are brought to ``data.augmentations.crop_size``; where it
-    is not given, to the data set's own size. Training images are cropped and mirrored at random
-    as in solo-learn, unless ``augmentations`` says otherwise
+    lies beside the checkpoint. Images have the size and the statistics of pre-training unless the
+    config says others (`mixbt_plugin.data.complete_images`). Training images are cropped and
+    mirrored at random as in solo-learn, unless ``augmentations`` says otherwise
     (`mixbt_plugin.data.linear_transforms`). ``data.fraction`` takes a stratified share of them,
     ``data.train_subset`` the files of a list (`mixbt_plugin.data.take_part`). Further keys:
     `mixbt_plugin.methods.LinearEvaluation`.
@@ -52,10 +53,10 @@ def linear(cfg: DictConfig) -> Path:
         FileNotFoundError: there is no such checkpoint.
         ValueError: a key is missing or has a value that cannot be used.
     """
-    pretrained_on = _complete_from_pretraining(cfg)
+    pretraining = _complete_from_pretraining(cfg)
     training.prepare(cfg, check_linear)
-    # A copy: solo-learn's parser fills in 224 pixels and ImageNet's statistics.
-    given: Any = OmegaConf.create(OmegaConf.select(cfg, "data.augmentations") or {}).copy()
+    # Before the parsers: solo-learn's fills in 224 pixels and ImageNet's statistics.
+    images = complete_images(cfg, pretraining)
     cfg = parse_linear_cfg(cfg)
     _check(cfg)
     if OmegaConf.select(cfg, "optimizer.classifier_lr") is not None:
@@ -65,7 +66,7 @@ def linear(cfg: DictConfig) -> Path:
     seed_everything(cfg.seed, workers=True)
 
     # The host varies a ResNet's stem by the data set, which need not be the one evaluated on.
-    dataset = pretrained_on or cfg.data.dataset
+    dataset = (pretraining or cfg).data.dataset
     of_pretraining: Any = OmegaConf.merge(cfg, {"data": {"dataset": dataset}})
     backbone, _ = build_backbone(of_pretraining, cfg.pretrain_method)
     load_backbone(backbone, cfg.pretrained_feature_extractor)
@@ -74,20 +75,21 @@ def linear(cfg: DictConfig) -> Path:
 
     train: Any
     val: Any
-    train_transform, val_transform = linear_transforms(cfg, given)
+    train_transform, val_transform = linear_transforms(cfg)
     from_dali, passes = cfg.data.format == "dali", cfg.feature_passes
     if passes > 1:
-        train_transform = val_transform = passes_transform(cfg, given)
+        train_transform = val_transform = passes_transform(cfg)
     if from_dali:
         val = validation_dataset(cfg, val_transform)
     else:
         train, val = evaluation_datasets(cfg, train_transform, val_transform)
     resumed = checkpoint_to_resume(cfg, "linear")
-    results = Results(cfg, "offline", {_name(cfg): "val_"})
+    results = Results(cfg, "offline", {_name(cfg): "val_"}, images)
     trainer = training.build_trainer(cfg, "linear", results)
     training.announce(cfg, model, trainer.log_dir)
+    say("input", images)
     if from_dali:
-        loader = dali_evaluation(cfg, given, trainer.world_size)
+        loader = dali_evaluation(cfg, trainer.world_size)
     else:
         train = take_part(train, cfg)
         say("images", f"{len(train)} for training, {len(val)} for testing")
@@ -101,8 +103,8 @@ def linear(cfg: DictConfig) -> Path:
     return Path(trainer.log_dir or ".")
 
 
-def _complete_from_pretraining(cfg: DictConfig) -> str | None:
-    """Fills in the backbone by ``args.json``; returns the data set of pre-training."""
+def _complete_from_pretraining(cfg: DictConfig) -> DictConfig | None:
+    """Fills in the backbone by ``args.json``, and returns that where it is there."""
     OmegaConf.set_struct(cfg, False)
     given = OmegaConf.select(cfg, "pretrained_feature_extractor")
     if given is None:
@@ -120,8 +122,7 @@ def _complete_from_pretraining(cfg: DictConfig) -> str | None:
         cfg.backbone = theirs.get("backbone", {})
     if OmegaConf.select(cfg, "pretrain_method") is None:
         cfg.pretrain_method = theirs.get("method")
-    dataset: str | None = OmegaConf.select(theirs, "data.dataset")
-    return dataset
+    return theirs if described else None
 
 
 def _name(cfg: DictConfig) -> str:

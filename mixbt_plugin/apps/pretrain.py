@@ -15,10 +15,13 @@ from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import (
+    NetworkImages,
+    Said,
     as_tensor,
     batch_augmentation,
     dali_pretraining,
     evaluation_transforms,
+    network_images,
     pretrain_dataset,
     pretrain_transform,
     validation_dataset,
@@ -51,9 +54,11 @@ def pretrain(cfg: DictConfig) -> Path:
     augmentation = batch_augmentation(cfg) if in_batches else None
     transform = as_tensor if in_batches else pretrain_transform(cfg)
     images = None if from_dali else pretrain_dataset(cfg, transform)
-    validation = _validation(cfg)
+    evaluated = network_images(cfg.data.dataset, Said("augmentations", cfg.augmentations[0]))
+    validation = _validation(cfg, evaluated)
     resumed = checkpoint_to_resume(cfg, cfg.method)
-    results = Results(cfg, "online", {"linear classifier": "val_", _knn_name(cfg): "val_knn_"})
+    metrics = {"linear classifier": "val_", _knn_name(cfg): "val_knn_"}
+    results = Results(cfg, "online", metrics, evaluated)
     trainer = training.build_trainer(cfg, cfg.method, results)
     if from_dali:
         train: Any = dali_pretraining(cfg, trainer.world_size)
@@ -69,16 +74,13 @@ def _knn_name(cfg: DictConfig) -> str:
     return f"kNN (k={cfg.knn_eval.k}, {cfg.knn_eval.distance_func})"
 
 
-def _validation(cfg: DictConfig) -> Any:
+def _validation(cfg: DictConfig, images: NetworkImages) -> Any:
     labelled = cfg.data.dataset in SOURCES or (
         cfg.data.get("val_path") is not None and not cfg.data.no_labels
     )
     if not labelled:
         return None
-    first = cfg.augmentations[0]
-    _, still = evaluation_transforms(
-        cfg.data.dataset, first.crop_size, first.get("mean"), first.get("std")
-    )
+    _, still = evaluation_transforms(cfg.data.dataset, images.size, images.mean, images.std)
     return loaders.val_loader(validation_dataset(cfg, still), cfg)
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from mixbt_plugin.data import properties
+from mixbt_plugin.data import NetworkImages, properties
 
 RESULTS_FILE = "results.json"
 ACCURACIES = ("acc1", "acc5", "balanced_acc1")
@@ -29,10 +29,18 @@ class Results(Callback):
         mode: ``online``, measured while the backbone is pre-trained, or ``offline``.
         metrics: by name of what is evaluated, the prefix of its logged `ACCURACIES`:
             ``<prefix>acc1`` and so on.
+        images: what is evaluated on; said in each row where it is given.
     """
 
-    def __init__(self, cfg: DictConfig, mode: str, metrics: dict[str, str]) -> None:
+    def __init__(
+        self,
+        cfg: DictConfig,
+        mode: str,
+        metrics: dict[str, str],
+        images: NetworkImages | None = None,
+    ) -> None:
         self.cfg = cfg
+        self.images = images
         self.mode = mode
         self.metrics = metrics
         self.history: dict[str, list[list[float]]] = {name: [] for name in metrics}
@@ -78,6 +86,7 @@ class Results(Callback):
             **({"chosen_on": split} if which == "best" else {}),
             "epoch": int(entry[0]),
             "epochs": self.cfg.max_epochs,
+            **(self.images.labels() if self.images else {}),
             # Those of an older checkpoint lack the last.
             **dict(zip(ACCURACIES, entry[1:])),
         }

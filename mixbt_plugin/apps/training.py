@@ -76,9 +76,19 @@ def set_up(model: Any, cfg: DictConfig) -> Any:
 
 
 def on_gpu(cfg: DictConfig) -> bool:
-    """Whether the config's ``accelerator`` means CUDA GPUs on this machine."""
-    accelerator = cfg.get("accelerator", "auto")
-    return accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+    """Whether the config's ``accelerator`` means CUDA GPUs on this machine.
+
+    Raises:
+        ValueError: it is not known, or means GPUs where there are none.
+    """
+    accelerator = cfg.get("accelerator") or "auto"
+    require_known("accelerator", accelerator, ("auto", "gpu", "cuda", "cpu"))
+    there = torch.cuda.is_available()
+    if accelerator in ("gpu", "cuda") and not there:
+        raise ValueError(
+            f"accelerator={accelerator!r}: there is no CUDA GPU here; expected 'cpu' or 'auto'."
+        )
+    return there and accelerator != "cpu"
 
 
 def device_ids(devices: Any, gpu: bool) -> list[int]:

@@ -21,7 +21,13 @@ from mixbt_plugin.checkpoints import (
     read_file,
     stem_of,
 )
-from mixbt_plugin.data import default_image_size
+from mixbt_plugin.data import (
+    PROPERTIES,
+    NetworkImages,
+    Said,
+    as_in_pretraining,
+    network_images,
+)
 from mixbt_plugin.host import METHODS, build_backbone
 
 
@@ -65,11 +71,13 @@ class Pretrained(NamedTuple):
         model: a method or `BackboneAlone`, in evaluation mode.
         cfg: tells how to feed it.
         epochs: how many it was trained for; None where the file does not say.
+        images: those that it takes.
     """
 
     model: Any
     cfg: DictConfig
     epochs: int | None
+    images: NetworkImages
 
 
 def load_method(checkpoint: str | Path) -> Pretrained:
@@ -87,7 +95,9 @@ def load_method(checkpoint: str | Path) -> Pretrained:
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise ValueError(f"{checkpoint}: does not fit its args.json. {error}") from error
-    return Pretrained(model.eval(), cfg, content["epoch"] + 1 if "epoch" in content else None)
+    epochs = content["epoch"] + 1 if "epoch" in content else None
+    images = network_images(cfg.data.dataset, as_in_pretraining(cfg))
+    return Pretrained(model.eval(), cfg, epochs, images)
 
 
 class BackboneAlone(nn.Module):
@@ -115,8 +125,8 @@ def load_pretrained(cfg: DictConfig) -> Pretrained:
 
     Args:
         cfg: ``pretrained_checkpoint``, ``backbone``, ``pretrain_method`` and ``data``. The keys of
-            ``data`` that are not null replace those of pre-training, those of
-            ``data.augmentations`` (crop_size, mean, std) those of its first pipeline.
+            ``data`` that are not null replace those of pre-training; ``data.augmentations``
+            (crop_size, mean, std) replaces the size and the statistics of its images.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -126,32 +136,32 @@ def load_pretrained(cfg: DictConfig) -> Pretrained:
     if checkpoint is None:
         raise ValueError("pretrained_checkpoint is missing: the path of a checkpoint.")
     data = _without_nulls(cfg.data)
-    first = _without_nulls(data.pop("augmentations", {}))
+    asked = Said("data.augmentations", data.pop("augmentations", {}))
+    if "dataset" in data:
+        require_known("data.dataset", data["dataset"], PROPERTIES)
+    described = (Path(checkpoint).parent / CONFIG_FILE).is_file()
     if OmegaConf.select(cfg, "backbone.name") is None:
-        if Path(checkpoint).is_file() and not (Path(checkpoint).parent / CONFIG_FILE).is_file():
+        if Path(checkpoint).is_file() and not described:
             raise ValueError(
                 f"backbone.name is missing: {checkpoint} has no {CONFIG_FILE} beside it, so "
                 "backbone.name and data.dataset must say what it is and which images to take."
             )
         pretrained = load_method(checkpoint)
         pretrain_cfg = pretrained.cfg
+        said = as_in_pretraining(pretrain_cfg)
         pretrain_cfg.data = OmegaConf.merge(pretrain_cfg.data, data)
-        pretrain_cfg.augmentations[0] = OmegaConf.merge(pretrain_cfg.augmentations[0], first)
-        return pretrained
+        images = network_images(pretrain_cfg.data.dataset, asked, said)
+        return pretrained._replace(images=images)
     if "dataset" not in data:
         raise ValueError("data.dataset is missing: backbone.name is given, so it must be too.")
-    first.setdefault("crop_size", default_image_size(data["dataset"]))
     pretrain_cfg = OmegaConf.create(
-        {
-            "method": cfg.get("pretrain_method"),
-            "backbone": cfg.backbone,
-            "data": data,
-            "augmentations": [first],
-        }
+        {"method": cfg.get("pretrain_method"), "backbone": cfg.backbone, "data": data}
     )
     backbone, _ = build_backbone(pretrain_cfg, pretrain_cfg.method)
     load_backbone(backbone, checkpoint)
-    return Pretrained(BackboneAlone(backbone).eval(), pretrain_cfg, None)
+    beside = [as_in_pretraining(load_config(checkpoint))] if described else []
+    images = network_images(data["dataset"], asked, *beside)
+    return Pretrained(BackboneAlone(backbone).eval(), pretrain_cfg, None, images)
 
 
 def _without_nulls(cfg: Any) -> dict[Any, Any]:

@@ -13,8 +13,18 @@ from mixbt_plugin.data.datasets import (
     pretrain_dataset,
     validation_dataset,
 )
-from mixbt_plugin.data.linear_transforms import linear_transforms, passes_transform
-from mixbt_plugin.data.properties import PROPERTIES, default_image_size, properties
+from mixbt_plugin.data.linear_transforms import (
+    complete_images,
+    linear_transforms,
+    passes_transform,
+)
+from mixbt_plugin.data.network_images import (
+    NetworkImages,
+    Said,
+    as_in_pretraining,
+    network_images,
+)
+from mixbt_plugin.data.properties import PROPERTIES, properties
 from mixbt_plugin.data.reading import UnreadableImageError, count_replaced
 from mixbt_plugin.data.sources import SOURCES, ImageSource
 from mixbt_plugin.data.subsets import take_fraction, take_part
@@ -32,20 +42,24 @@ __all__ = [
     "BatchViews",
     "DrawnBatch",
     "ImageSource",
+    "NetworkImages",
+    "Said",
     "UnreadableImageError",
+    "as_in_pretraining",
     "as_tensor",
     "batch_augmentation",
     "check_dali",
     "check_data",
+    "complete_images",
     "count_replaced",
     "dali_evaluation",
     "dali_pretraining",
     "damaged_file_named",
-    "default_image_size",
     "evaluation_datasets",
     "evaluation_transforms",
     "image_size",
     "linear_transforms",
+    "network_images",
     "passes_transform",
     "pretrain_dataset",
     "pretrain_transform",

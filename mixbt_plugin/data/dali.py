@@ -112,15 +112,14 @@ def dali_pretraining(cfg: DictConfig, world_size: int) -> Any:
     )
 
 
-def dali_evaluation(cfg: DictConfig, given: Any, world_size: int) -> Any:
+def dali_evaluation(cfg: DictConfig, world_size: int) -> Any:
     """The training images of a parsed config of linear evaluation.
 
     solo-learn's pipeline crops to 224 pixels and normalises with ImageNet's statistics; here
     ``data.augmentations`` is followed.
 
     Args:
-        cfg: that `check_dali` has passed.
-        given: ``crop_size``, ``mean`` and ``std`` of ``data.augmentations``, before parsing.
+        cfg: that `check_dali` has passed, and `complete_images` completed.
         world_size: number of processes, which share the images.
 
     Returns:
@@ -131,7 +130,6 @@ def dali_evaluation(cfg: DictConfig, given: Any, world_size: int) -> Any:
     """
     _require_a_batch(cfg, world_size)
     loaders = dali_loaders()
-    known = properties(cfg.data.dataset)
     module = _data_module(loaders.ClassificationDALIDataModule, loaders, cfg)(
         dataset=cfg.data.dataset,
         train_data_path=cfg.data.train_path,
@@ -141,10 +139,9 @@ def dali_evaluation(cfg: DictConfig, given: Any, world_size: int) -> Any:
         data_fraction=cfg.data.fraction,
         dali_device=cfg.dali.device,
     )
-    size = _square(given.get("crop_size") or known.size, "data.augmentations.crop_size")
-    module.pipeline_class = _cropping_to(
-        module.pipeline_class, size, given.get("mean") or known.mean, given.get("std") or known.std
-    )
+    images = cfg.data.augmentations
+    size = _square(images.crop_size, "data.augmentations.crop_size")
+    module.pipeline_class = _cropping_to(module.pipeline_class, size, images.mean, images.std)
     return module
 
 

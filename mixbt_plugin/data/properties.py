@@ -83,8 +83,3 @@ PROPERTIES: dict[str, Properties] = {
 def properties(dataset: str) -> Properties:
     """The properties of a data set; those of ``custom`` for a name that is not known."""
     return PROPERTIES.get(dataset, CUSTOM)
-
-
-def default_image_size(dataset: str) -> int:
-    """Height and width that a data set is evaluated at where a config does not say."""
-    return properties(dataset).size

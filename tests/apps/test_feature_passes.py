@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from mixbt_plugin.apps import training
@@ -19,7 +19,12 @@ from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.schema import check_linear
 from mixbt_plugin.apps.seeding import SeededDataset
 from mixbt_plugin.backbones.narrow_resnet import NarrowResNet10
-from mixbt_plugin.data import evaluation_datasets, evaluation_transforms, passes_transform
+from mixbt_plugin.data import (
+    complete_images,
+    evaluation_datasets,
+    evaluation_transforms,
+    passes_transform,
+)
 from mixbt_plugin.host import parse_linear_cfg
 from mixbt_plugin.methods import LinearEvaluation
 from tests import made_images
@@ -38,22 +43,23 @@ SMALL = (
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backbone = {"name": "narrow_resnet10", "kwargs": {"width": 8}}
-    return checkpoint_of(tmp_path_factory.mktemp("pretrained"), backbone)
+    folder = tmp_path_factory.mktemp("pretrained")
+    return checkpoint_of(folder, backbone, "mnist5k", augmentations=[{"crop_size": 16}])
 
 
-def configured(*overrides: str) -> tuple[DictConfig, Any]:
-    """A parsed config, and what was given of the whole images."""
+def configured(*overrides: str) -> DictConfig:
+    """A parsed config."""
     cfg = composed(CONFIG, "feature_passes=4", *overrides)
     cfg.pretrained_feature_extractor, cfg.backbone.name = "a.ckpt", "narrow_resnet10"
     training.prepare(cfg, check_linear)
-    given: Any = OmegaConf.to_container(cfg.data.augmentations)
-    return parse_linear_cfg(cfg), given
+    complete_images(cfg, None)
+    return parse_linear_cfg(cfg)
 
 
 def digits(*overrides: str) -> tuple[DictConfig, Any]:
     """A parsed config and the first of its test images."""
-    cfg, given = configured(*overrides)
-    views = passes_transform(cfg, given)
+    cfg = configured(*overrides)
+    views = passes_transform(cfg)
     _, images = evaluation_datasets(cfg, views, views)
     return cfg, torch.utils.data.Subset(images, range(20))
 
@@ -105,30 +111,30 @@ def test_features_do_not_depend_on_workers_or_what_was_drawn_before() -> None:
 
 def test_views_keep_their_own_size_and_statistics() -> None:
     """As fastssl's of STL-10, where the whole image has others."""
-    cfg, given = configured(
+    cfg = configured(
         *("data.augmentations.crop_size=24", "+data.augmentations.mean=[1.0,1.0,1.0]"),
         *("+view.mean=[0.0,0.0,0.0]", "+view.std=[1.0,1.0,1.0]"),
     )
-    whole, *views = passes_transform(cfg, given)(evaluated_image())
+    whole, *views = passes_transform(cfg)(evaluated_image())
     assert whole.shape == (3, 24, 24)
     assert whole.max() <= 0
     assert all(view.shape == (3, 16, 16) and view.min() >= 0 for view in views)
 
 
 def evaluated_image() -> Any:
-    cfg = configured()[0]
+    cfg = configured()
     return evaluation_datasets(cfg, lambda image: image, lambda image: image)[1][0][0]
 
 
 def test_without_pipelines_the_views_are_random_crops() -> None:
-    cfg, given = configured("augmentations=null")
-    views = passes_transform(cfg, given)(evaluated_image())
+    cfg = configured("augmentations=null")
+    views = passes_transform(cfg)(evaluated_image())
     assert len(views) == 4
     assert not views[1].equal(views[2])
 
 
 def test_the_classifier_takes_images_or_their_features() -> None:
-    model = network(configured()[0]).eval()
+    model = network(configured()).eval()
     of_images = model(torch.rand(5, 3, 16, 16))
     of_features = model(of_images["feats"])
     assert torch.equal(of_features["logits"], of_images["logits"])
@@ -213,7 +219,7 @@ def test_refusals_come_before_training(checkpoint: Path, override: str, message:
 
 
 def test_dali_is_refused() -> None:
-    cfg = configured("augmentations=null")[0]
+    cfg = configured("augmentations=null")
     cfg.data.format = "dali"
     with pytest.raises(ValueError, match="feature_passes=4 with data.format='dali': expected im"):
         _check_passes(cfg)

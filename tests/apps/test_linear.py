@@ -26,7 +26,8 @@ SMALL = (
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backbone = {"name": "narrow_resnet10", "kwargs": {"width": 8}}
-    return checkpoint_of(tmp_path_factory.mktemp("pretrained"), backbone)
+    folder = tmp_path_factory.mktemp("pretrained")
+    return checkpoint_of(folder, backbone, "mnist5k", augmentations=[{"crop_size": 16}])
 
 
 def evaluate(checkpoint: Path, *overrides: str, config: str = "linear/mnist5k.yaml") -> Path:
@@ -155,6 +156,49 @@ def test_few_classes(checkpoint: Path, tmp_path: Path) -> None:
     ]
     last, _ = results(evaluate(checkpoint, *words, config="linear/custom.yaml"))
     assert (last["split"], last["acc5"]) == ("validation", 100.0)
+
+
+def test_images_are_those_of_pretraining(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not of 224 pixels, which folders have where nobody says a size."""
+    images = image_folder(tmp_path / "images", per_class=4)
+    backbone = {"name": "narrow_resnet10", "kwargs": {"width": 8}}
+    first = {"crop_size": 24, "mean": [0.4, 0.4, 0.4]}
+    pretrained = checkpoint_of(tmp_path / "run", backbone, augmentations=[first])
+    words = [
+        *(f"data.train_path={images / 'train'}", f"data.val_path={images / 'val'}", "devices=1"),
+        *("optimizer.batch_size=8", "precision=32", "max_epochs=1"),
+    ]
+    folder = evaluate(pretrained, *words, config="linear/custom.yaml")
+    expected = {"crop_size": 24, "mean": [0.4] * 3, "images_as": "pre-training (args.json)"}
+    assert all(row.items() >= expected.items() for row in results(folder))
+    assert "input     24 x 24 px, mean 0.4 0.4 0.4, std 0.229 0.2" in capsys.readouterr().out
+    saved = json.loads((folder / "args.json").read_text())["data"]["augmentations"]
+    assert (saved["crop_size"], saved["mean"]) == (24, [0.4] * 3)
+
+    words += ["data.augmentations.crop_size=16"]
+    row, _ = results(evaluate(pretrained, *words, config="linear/custom.yaml"))
+    assert row["crop_size"] == 16
+    assert row["images_as"].startswith("crop_size of data.augmentations; mean, std of pre-train")
+
+
+@pytest.mark.parametrize(
+    "override,message",
+    [
+        ("data.augmentations.crop_size=0", "crop_size=0: expected a positive"),
+        ("+data.augmentations.mean=[0.5]", r"mean=\[0.5\]: expected three"),
+        ("+data.augmentations.std=[0,0,0]", r"std=.*: expected three"),
+        ("accelerator=gpu", "accelerator='gpu': there is no CUDA GPU here"),
+    ],
+)
+def test_images_and_devices_that_cannot_be(
+    checkpoint: Path, override: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=message):
+        evaluate(checkpoint, override)
+    assert not Path("models").exists()
 
 
 def test_the_backbone_is_that_of_pretraining(tmp_path: Path) -> None:

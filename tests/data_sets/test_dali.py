@@ -200,11 +200,12 @@ def test_a_list_of_files_is_refused_in_fine_tuning(images: Path) -> None:
 def test_images_of_linear_evaluation(images: Path) -> None:
     """Mean and spread of the crops; the crops themselves are random."""
     cfg = parsed(images, "optimizer.batch_size=48")
-    given: Any = {"crop_size": [20, 20], "mean": [0.3, 0.4, 0.5], "std": [0.1, 0.2, 0.4]}
-    crops, _ = evaluation_transforms("custom", 20, given["mean"], given["std"])
+    mean, std = [0.3, 0.4, 0.5], [0.1, 0.2, 0.4]
+    cfg.data.augmentations = {"crop_size": [20, 20], "mean": mean, "std": std}
+    crops, _ = evaluation_transforms("custom", 20, mean, std)
     ours: Any = evaluation_datasets(cfg, crops, crops)[0]
     expected = torch.stack([image for image, _ in ours])
-    ((found, targets),) = set_up(dali_evaluation(cfg, given, world_size=1))
+    ((found, targets),) = set_up(dali_evaluation(cfg, world_size=1))
     assert found.shape == expected.shape == (48, 3, 20, 20)
     assert torch.bincount(targets).tolist() == [8] * CLASSES
     for statistic in (torch.mean, torch.std):

@@ -12,7 +12,7 @@ from mixbt_plugin.apps.command import config_root, shipped_configs
 from mixbt_plugin.apps.schema import LinearEvaluation as LinearSchema
 from mixbt_plugin.apps.schema import Pretraining, check_linear
 from mixbt_plugin.apps.training import prepare
-from mixbt_plugin.data import linear_transforms, passes_transform
+from mixbt_plugin.data import complete_images, linear_transforms, passes_transform
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
 from mixbt_plugin.methods import LinearEvaluation
 from tests.recipes.shipped import FIELDS, composed, header
@@ -40,9 +40,10 @@ def test_config_composes_parses_and_builds(config: str) -> None:
     assert model.backbone_batch_norm == (
         "train" if cfg.finetune or "train_mode" in config else "eval"
     )
-    linear_transforms(cfg, {})
+    complete_images(cfg, None)
+    linear_transforms(cfg)
     if cfg.feature_passes > 1:
-        passes_transform(cfg, {})
+        passes_transform(cfg)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,8 @@ MIX_BT_STATISTICS = {
 def test_transfer_normalises_as_mix_bt(dataset: str, folder: str) -> None:
     """mix-bt/data_statistics.py; training and test images alike."""
     cfg = composed(f"{folder}/{dataset}")
-    for transform in linear_transforms(cfg, cfg.data.augmentations):
+    complete_images(cfg, None)
+    for transform in linear_transforms(cfg):
         normalize: Any = transform.transforms[-1]  # type: ignore[attr-defined]
         assert (normalize.mean, normalize.std) == MIX_BT_STATISTICS[dataset]
 
