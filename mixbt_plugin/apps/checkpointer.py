@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,49 +26,76 @@ class Checkpointer(Callback):
     with the suffix ``.ckpt`` is whole whenever the process or the machine stops. The checkpoint
     before it is removed only then. Weights and buffers that are not finite are never written.
 
+    A training that ``max_steps`` or ``max_time`` ends within an epoch is saved there, as
+    ``<name>-ep<epoch>-step<step>.ckpt``.
+
     Args:
         cfg: parsed; ``checkpoint.frequency`` is in epochs (the last is always saved), and
             ``checkpoint.keep_prev`` keeps earlier checkpoints.
+
+    Attributes:
+        last: the newest that this run has written.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
+        self.folder = Path()
         self.last: Path | None = None
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Writes the config."""
-        folder = self._folder(trainer)
+        self.folder = self._folder(trainer)
         if trainer.is_global_zero:
-            folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             config = OmegaConf.to_container(self.cfg, resolve=True)
-            partial = folder / (CONFIG_FILE + PARTIAL)
+            partial = self.folder / (CONFIG_FILE + PARTIAL)
             partial.write_text(json.dumps(config, indent=2))
-            put_in_place(partial, folder / CONFIG_FILE)
+            put_in_place(partial, self.folder / CONFIG_FILE)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Saves the epoch, and removes the checkpoint before it unless it is kept.
+        """Saves the epoch, or what was trained of it when the training ends within it.
 
         Raises:
             FloatingPointError: the last update made a weight or a buffer NaN or infinite.
             OSError: the checkpoint could not be written; the one before it is still there.
         """
-        epoch = trainer.current_epoch
-        last_epoch = epoch + 1 == trainer.max_epochs
-        if epoch % self.cfg.checkpoint.frequency and not last_epoch:
-            return
-        path = self._folder(trainer) / f"{self.cfg.get('name', 'model')}-ep{epoch}.ckpt"
+        if trainer.current_epoch % self.cfg.checkpoint.frequency == 0 or ends(trainer):
+            # The first process writes, and the others stop with it.
+            bad = trainer.strategy.broadcast(_not_finite(trainer.lightning_module))
+            self._save(trainer, trainer.save_checkpoint, bad)
+
+    def save_alone(self, trainer: Trainer) -> None:
+        """Saves on this process, whatever step the others are at, unless it is saved already.
+
+        Raises:
+            FloatingPointError, OSError: as above.
+        """
+
+        def write(path: Path, weights_only: bool) -> None:
+            # What Trainer.save_checkpoint does, but for its barrier.
+            content = trainer._checkpoint_connector.dump_checkpoint(weights_only)
+            trainer.strategy.save_checkpoint(content, path)
+
+        if self.last != self._path(trainer):
+            self._save(trainer, write, _not_finite(trainer.lightning_module))
+
+    def _path(self, trainer: Trainer) -> Path:
+        epoch = f"{self.cfg.get('name', 'model')}-ep{trainer.current_epoch}"
+        whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        return self.folder / f"{epoch}{'' if whole else f'-step{trainer.global_step}'}.ckpt"
+
+    def _save(self, trainer: Trainer, write: Callable[[Path, bool], None], bad: str | None) -> None:
+        path = self._path(trainer)
         partial = path.with_name(path.name + PARTIAL)
         last = self.last_good(trainer)
         kept = f"the last good one is {last}" if last else "there is none before it"
-        # The first process writes, and the others stop with it.
-        bad = trainer.strategy.broadcast(_not_finite(trainer.lightning_module))
         if bad is not None:
             raise FloatingPointError(
                 f"{path} is not written: {bad} holds NaN or infinity after step "
-                f"{trainer.global_step - 1} (epoch {epoch}); {kept}."
+                f"{trainer.global_step - 1} (epoch {trainer.current_epoch}); {kept}."
             )
         try:
-            trainer.save_checkpoint(partial, weights_only=False)
+            write(partial, False)
             if trainer.is_global_zero:
                 put_in_place(partial, path)
         except OSError as error:
@@ -106,6 +134,29 @@ def _not_finite(module: nn.Module) -> str | None:
     finite = torch.stack([x.isfinite().all() for x in values.values()])
     # Read at once: each look would make the host wait for an accelerator.
     return next((name for name, fine in zip(values, finite.tolist()) if not fine), None)
+
+
+def ends(trainer: Trainer) -> bool:
+    """Whether the training ends with the step or the epoch that is being finished."""
+    last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
+    return last_epoch or 0 <= trainer.max_steps <= trainer.global_step or trainer.should_stop
+
+
+def last_checkpoint(trainer: Trainer) -> Path | None:
+    """The last good checkpoint of a training."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    found = [each.last_good(trainer) for each in callbacks if isinstance(each, Checkpointer)]
+    return next(filter(None, found), None)
+
+
+def check_name(cfg: DictConfig) -> None:
+    """Raises ValueError where ``name``, which checkpoints are called by, is no file's name."""
+    name = cfg.get("name")
+    if name is not None and (not str(name).strip(". ") or any(c in str(name) for c in "/\\\0")):
+        raise ValueError(
+            f"name={name!r}: checkpoints are called by it; expected a name without '/', and "
+            "checkpoint.dir for the folder."
+        )
 
 
 def load_config(checkpoint: str | Path) -> DictConfig:

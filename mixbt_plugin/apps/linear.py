@@ -72,6 +72,10 @@ def linear(cfg: DictConfig) -> Path:
     load_backbone(backbone, cfg.pretrained_feature_extractor)
     loss_func, mixup_func = _loss_and_mixup(cfg)
     model = training.set_up(LinearEvaluation(backbone, cfg, loss_func, mixup_func), cfg)
+    resumed = checkpoint_to_resume(cfg, "linear")
+    if resumed and (reason := resumed.nothing_to_do(cfg)):
+        say("resume", f"nothing to do: {reason}")
+        return resumed.path.parent
 
     train: Any
     val: Any
@@ -83,10 +87,8 @@ def linear(cfg: DictConfig) -> Path:
         val = validation_dataset(cfg, val_transform)
     else:
         train, val = evaluation_datasets(cfg, train_transform, val_transform)
-    resumed = checkpoint_to_resume(cfg, "linear")
     results = Results(cfg, "offline", {_name(cfg): "val_"}, images)
-    trainer = training.build_trainer(cfg, "linear", results)
-    training.announce(cfg, model, trainer.log_dir)
+    trainer = training.build_trainer(cfg, results, resumed)
     say("input", images)
     if from_dali:
         loader = dali_evaluation(cfg, trainer.world_size)
@@ -98,6 +100,7 @@ def linear(cfg: DictConfig) -> Path:
             train = averaged_features(model, train, cfg, trainer)
             val = averaged_features(model, val, cfg, trainer)
         loader = loaders.train_loader(train, cfg, trainer, resumed)
+    training.announce(cfg, model, training.open_folder(trainer, cfg, "linear", resumed))
     fit(trainer, model, loader, loaders.val_loader(val, cfg), resumed)
     results.print()
     return Path(trainer.log_dir or ".")

@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from mixbt_plugin.apps.resuming import Resumed
+from mixbt_plugin.apps.restoring import Resumed
 from mixbt_plugin.apps.seeding import EpochBatchSampler, EpochSampler, SeededDataset
 from mixbt_plugin.data import BatchViews
 from mixbt_plugin.views import BatchAugmentation
@@ -37,14 +37,17 @@ def train_loader(
         ValueError: not one batch can be filled.
     """
     progress: Any = trainer.fit_loop.epoch_progress
-    first_epoch = resumed.first_epoch if resumed else 0
-    sampler = EpochSampler(
-        len(dataset),
-        cfg.seed,
+    first_epoch, first_batch = (resumed.first_epoch, resumed.first_batch) if resumed else (0, 0)
+
+    def epoch() -> int:
         # Lightning asks for the first batches before it has restored the epoch of a checkpoint.
-        epoch=lambda: max(first_epoch, progress.current.processed),
-        rank=trainer.global_rank,
-        world_size=trainer.world_size,
+        return max(first_epoch, progress.current.processed)
+
+    def done() -> int:
+        return first_batch * cfg.optimizer.batch_size if epoch() == first_epoch else 0
+
+    sampler = EpochSampler(
+        len(dataset), cfg.seed, epoch, trainer.global_rank, trainer.world_size, done
     )
     if len(sampler) < cfg.optimizer.batch_size:
         processes = f" on {trainer.world_size} processes" if trainer.world_size > 1 else ""

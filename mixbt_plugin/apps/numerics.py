@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from mixbt_plugin.apps.checkpointer import Checkpointer
+from mixbt_plugin.apps.checkpointer import last_checkpoint
 from mixbt_plugin.losses import check_finite
 
 DEAD = 1e-4
@@ -351,10 +351,5 @@ def _statistics(x: Tensor) -> str:
 
 
 def _last_checkpoint(trainer: Trainer) -> str:
-    saved = [
-        callback.last_good(trainer)
-        for callback in trainer.callbacks  # type: ignore[attr-defined]
-        if isinstance(callback, Checkpointer)
-    ]
-    last = next(filter(None, saved), None)
-    return f"The last good checkpoint is {last}." if last else "No checkpoint was written yet."
+    saved = last_checkpoint(trainer)
+    return f"The last good checkpoint is {saved}." if saved else "No checkpoint was written yet."

@@ -39,7 +39,8 @@ def pretrain(cfg: DictConfig) -> Path:
     Returns:
         The run's folder, with ``metrics.csv``, ``results.json`` (online accuracies of the last
         and the best epoch, where there are validation images) and, where ``checkpoint.enabled``,
-        the checkpoint and ``args.json``.
+        the checkpoint and ``args.json``; that of a run that had nothing left to do; or the
+        working folder, into which ``fast_dev_run`` writes nothing.
 
     Raises:
         ValueError: a key is missing or has a value that cannot be used; before anything is
@@ -49,6 +50,10 @@ def pretrain(cfg: DictConfig) -> Path:
     cfg = parse_pretrain_cfg(cfg)
     seed_everything(cfg.seed, workers=True)
     model = training.set_up(METHODS[cfg.method](cfg), cfg)
+    resumed = checkpoint_to_resume(cfg, cfg.method)
+    if resumed and (reason := resumed.nothing_to_do(cfg)):
+        say("resume", f"nothing to do: {reason}")
+        return resumed.path.parent
 
     from_dali, in_batches = cfg.data.format == "dali", cfg.data.get("augment") == "batch"
     augmentation = batch_augmentation(cfg) if in_batches else None
@@ -56,15 +61,14 @@ def pretrain(cfg: DictConfig) -> Path:
     images = None if from_dali else pretrain_dataset(cfg, transform)
     evaluated = network_images(cfg.data.dataset, Said("augmentations", cfg.augmentations[0]))
     validation = _validation(cfg, evaluated)
-    resumed = checkpoint_to_resume(cfg, cfg.method)
     metrics = {"linear classifier": "val_", _knn_name(cfg): "val_knn_"}
     results = Results(cfg, "online", metrics, evaluated)
-    trainer = training.build_trainer(cfg, cfg.method, results)
+    trainer = training.build_trainer(cfg, results, resumed)
     if from_dali:
         train: Any = dali_pretraining(cfg, trainer.world_size)
     else:
         train = loaders.train_loader(images, cfg, trainer, resumed, augmentation)
-    training.announce(cfg, model, trainer.log_dir)
+    training.announce(cfg, model, training.open_folder(trainer, cfg, cfg.method, resumed))
     fit(trainer, model, train, validation, resumed)
     results.print()
     return Path(trainer.log_dir or ".")

@@ -33,23 +33,32 @@ class EpochSampler(Sampler[EpochAndIndex]):
         epoch: tells the epoch, when the iteration starts.
         rank: of this process.
         world_size: number of processes.
+        done: tells, when the iteration starts, how many of the process's images an interrupted
+            epoch has had already; they are left out.
     """
 
     def __init__(
-        self, size: int, seed: int, epoch: Callable[[], int], rank: int = 0, world_size: int = 1
+        self,
+        size: int,
+        seed: int,
+        epoch: Callable[[], int],
+        rank: int = 0,
+        world_size: int = 1,
+        done: Callable[[], int] = lambda: 0,
     ) -> None:
         self.size = size
         self.seed = seed
         self.epoch = epoch
         self.rank = rank
         self.world_size = world_size
+        self.done = done
 
     def __iter__(self) -> Iterator[EpochAndIndex]:
         """The pairs, in order."""
         epoch = self.epoch()
         permutation = np.random.default_rng([self.seed, epoch]).permutation(self.size)
         share = permutation[self.rank :: self.world_size][: len(self)]
-        return ((epoch, int(index)) for index in share)
+        return ((epoch, int(index)) for index in share[self.done() :])
 
     def __len__(self) -> int:
         return self.size // self.world_size
@@ -70,7 +79,7 @@ class EpochBatchSampler(Sampler[BatchKey]):
     def __iter__(self) -> Iterator[BatchKey]:
         """The batches, in order."""
         order = iter(self.images)
-        for batch in range(len(self)):
+        for batch in range(self.images.done() // self.batch_size, len(self)):
             pairs = list(islice(order, self.batch_size))
             yield BatchKey(pairs[0][0], batch, [index for _, index in pairs])
 
@@ -108,11 +117,11 @@ class SeededDataset(Dataset[Any]):
         return len(self.dataset)
 
 
-class SeedEachEpoch(Callback):
-    """Seeds what the network itself may draw, such as dropped paths, at each epoch's start.
+class SeedEachBatch(Callback):
+    """Seeds what the network itself may draw, such as dropped paths, before each batch.
 
     Args:
-        seed: with rank and epoch, what the global random states are set from.
+        seed: with rank, epoch and batch, what the global random states are set from.
     """
 
     def __init__(self, seed: int) -> None:
@@ -121,10 +130,9 @@ class SeedEachEpoch(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Seeds before the first batch; a resumed epoch has no other hook in all versions."""
-        if batch_idx == 0:
-            key = [self.seed, trainer.global_rank, trainer.current_epoch]
-            drawn = int(np.random.SeedSequence(key).generate_state(1)[0])
-            random.seed(drawn)
-            np.random.seed(drawn)
-            torch.manual_seed(drawn)
+        """Seeds."""
+        key = [self.seed, trainer.global_rank, trainer.current_epoch, batch_idx]
+        drawn = int(np.random.SeedSequence(key).generate_state(1)[0])
+        random.seed(drawn)
+        np.random.seed(drawn)
+        torch.manual_seed(drawn)

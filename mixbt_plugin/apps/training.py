@@ -7,19 +7,22 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
-from mixbt_plugin.apps.checkpointer import Checkpointer
+from mixbt_plugin.apps.checkpointer import Checkpointer, check_name
 from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.replaced_images import LogReplacedImages
+from mixbt_plugin.apps.restoring import FollowThisConfig, Resumed
 from mixbt_plugin.apps.results import Results
-from mixbt_plugin.apps.seeding import SeedEachEpoch
+from mixbt_plugin.apps.seeding import SeedEachBatch
+from mixbt_plugin.apps.slurm import Requeue, slurm_job_id
 from mixbt_plugin.apps.validation import ValidationAccuracies
 from mixbt_plugin.data import PROPERTIES, SOURCES
 from mixbt_plugin.host import HOST, add_dataset
@@ -42,6 +45,7 @@ def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
         if known.num_classes is not None:
             add_dataset(name, known.num_classes)
     check(cfg)
+    check_name(cfg)
     if OmegaConf.select(cfg, "data.dataset") in SOURCES:
         # The parsers want paths, and take one for validation as a sign that there are labels.
         cfg.data.train_path = cfg.data.val_path = "inside the package"
@@ -129,34 +133,26 @@ def require_known(key: str, value: str, known: Any) -> None:
         raise ValueError(f"{key}={value!r} is not known: {hint}")
 
 
-def build_trainer(cfg: DictConfig, kind: str, results: Results) -> Trainer:
-    """A Lightning trainer that logs and saves to ``<checkpoint.dir>/<kind>/version_<n>/``.
+def build_trainer(cfg: DictConfig, results: Results, resumed: Resumed | None = None) -> Trainer:
+    """A Lightning trainer, which `open_folder` gives a folder to log and save in.
 
     Args:
         cfg: parsed; every key that is an argument of Lightning's ``Trainer`` is passed on.
-        kind: the method's name, or ``linear``.
         results: keeps the accuracies.
+        resumed: the checkpoint that the run goes on from.
 
     Returns:
-        The trainer; its ``log_dir`` is the run's folder.
+        The trainer.
     """
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     accepted = inspect.signature(Trainer.__init__).parameters
     kwargs = {key: value for key, value in values.items() if key in accepted}
-    callbacks: list[Any] = [
-        LearningRateMonitor(logging_interval="step"),
-        SeedEachEpoch(cfg.seed),
-        NumericalGuard(cfg),
-        ValidationAccuracies(),
-        results,
-    ]
-    if cfg.data.get("unreadable") == "skip":
-        callbacks.append(LogReplacedImages())
-    if cfg.checkpoint.enabled:
-        callbacks.append(Checkpointer(cfg))
+    # Where Lightning looks for what other programs have left for SLURM to go on from.
+    kwargs.setdefault("default_root_dir", cfg.checkpoint.dir)
     kwargs.update(
-        logger=_loggers(cfg, kind),
-        callbacks=callbacks,
+        # With fast_dev_run Lightning takes one that writes nothing.
+        logger=bool(cfg.get("fast_dev_run")),
+        callbacks=_callbacks(cfg, results, resumed),
         enable_checkpointing=False,
         # The loaders of mixbt_plugin.apps.loaders know the processes themselves.
         use_distributed_sampler=False,
@@ -166,30 +162,91 @@ def build_trainer(cfg: DictConfig, kind: str, results: Results) -> Trainer:
     return Trainer(**kwargs)
 
 
-def _loggers(cfg: DictConfig, kind: str) -> list[Logger]:
-    csv = CSVLogger(save_dir=cfg.checkpoint.dir, name=kind)
+def _callbacks(cfg: DictConfig, results: Results, resumed: Resumed | None) -> list[Callback]:
+    callbacks: list[Callback] = [
+        LearningRateMonitor(logging_interval="step"),
+        SeedEachBatch(cfg.seed),
+        NumericalGuard(cfg),
+        ValidationAccuracies(),
+        results,
+    ]
+    if resumed is not None:
+        callbacks.append(FollowThisConfig(resumed))
+    if cfg.data.get("unreadable") == "skip":
+        callbacks.append(LogReplacedImages())
+    checkpointer = None
+    if cfg.checkpoint.enabled and not cfg.get("fast_dev_run"):
+        checkpointer = Checkpointer(cfg)
+        callbacks.append(checkpointer)
+    if slurm_job_id() is not None:
+        callbacks.append(Requeue(checkpointer))
+    return callbacks
+
+
+def open_folder(
+    trainer: Trainer, cfg: DictConfig, kind: str, resumed: Resumed | None
+) -> Path | None:
+    """Makes ``<checkpoint.dir>/<kind>/version_<n>/``, which no other run has, to log and save in.
+
+    Args:
+        trainer: gets the loggers.
+        cfg: parsed; gets ``wandb.id``, where W&B is enabled, and ``slurm_job_id``.
+        kind: the method's name, or ``linear``.
+        resumed: the checkpoint that the run goes on from; its run of W&B is continued.
+
+    Returns:
+        The folder, on the first process; None elsewhere, and with ``fast_dev_run``.
+    """
+    if cfg.get("fast_dev_run"):
+        return None
+    version = _reserve(Path(cfg.checkpoint.dir) / kind) if trainer.is_global_zero else None
+    csv = CSVLogger(save_dir=cfg.checkpoint.dir, name=kind, version=version)
     loggers: list[Logger] = [csv]
     if OmegaConf.select(cfg, "tensorboard.enabled"):
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        loggers.append(TensorBoardLogger(cfg.checkpoint.dir, name=kind, version=csv.version))
-    if cfg.wandb.enabled:
-        from lightning.pytorch.loggers import WandbLogger
-
-        wandb = WandbLogger(
-            name=cfg.get("name"),
-            project=cfg.wandb.project,
-            entity=cfg.wandb.entity,
-            offline=cfg.wandb.offline,
-            save_dir=csv.log_dir,
-            config=OmegaConf.to_container(cfg, resolve=True),
-        )
-        loggers.append(wandb)
-    return loggers
+        loggers.append(TensorBoardLogger(cfg.checkpoint.dir, name=kind, version=version))
+    if cfg.wandb.enabled and trainer.is_global_zero:
+        loggers.append(_wandb_logger(cfg, csv.log_dir, resumed))
+    if slurm_job_id() is not None:
+        cfg.slurm_job_id = slurm_job_id()
+    trainer.loggers = loggers
+    return Path(csv.log_dir) if trainer.is_global_zero else None
 
 
-def announce(cfg: DictConfig, model: Any, folder: str | Path | None) -> None:
+def _reserve(folder: Path) -> int:
+    """Makes the next ``version_<n>`` in a folder: only one process succeeds in making it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = [int(name) for path in folder.glob("version_*") if (name := path.name[8:]).isdigit()]
+    version = max(taken, default=-1) + 1
+    while True:
+        try:
+            (folder / f"version_{version}").mkdir()
+            return version
+        except FileExistsError:
+            version += 1
+
+
+def _wandb_logger(cfg: DictConfig, folder: str, resumed: Resumed | None) -> Logger:
+    """A logger of the run ``wandb.id``; else of the resumed checkpoint's, or a new one's."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    given = cfg.wandb.get("id") or (resumed.wandb_id if resumed else None)
+    cfg.wandb.id = given or uuid4().hex[:8]
+    say("wandb", f"{'continues' if given else 'starts'} run {cfg.wandb.id}")
+    return WandbLogger(
+        name=cfg.get("name"),
+        project=cfg.wandb.project,
+        entity=cfg.wandb.entity,
+        offline=cfg.wandb.offline,
+        save_dir=folder,
+        id=cfg.wandb.id,
+        config=OmegaConf.to_container(cfg, resolve=True),
+    )
+
+
+def announce(cfg: DictConfig, model: Any, folder: Path | None) -> None:
     """Prints what is about to be trained, with the learning rate in effect."""
     say("host", HOST)
     say("backbone", f"{cfg.backbone.name}, {cfg.optimizer.name}, lr {model.lr:g} in effect")
-    say("folder", folder)
+    say("folder", folder or "none: fast_dev_run writes nothing")

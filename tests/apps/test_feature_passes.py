@@ -65,7 +65,7 @@ def digits(*overrides: str) -> tuple[DictConfig, Any]:
 
 
 def features(cfg: DictConfig, images: Any, model: Any) -> tuple[Tensor, ...]:
-    trainer = training.build_trainer(cfg, "linear", Results(cfg, "offline", {}))
+    trainer = training.build_trainer(cfg, Results(cfg, "offline", {}))
     return averaged_features(model, images, cfg, trainer).tensors
 
 

@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps.checkpointer import Checkpointer
 from mixbt_plugin.apps.fitting import fit
-from mixbt_plugin.apps.resuming import Resumed, checkpoint_to_resume
+from mixbt_plugin.apps.restoring import Resumed
+from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.apps.seeding import EpochSampler, SeededDataset
 from mixbt_plugin.apps.training import prepare
@@ -234,9 +235,9 @@ def test_auto_takes_the_newest_run_of_the_whole_config() -> None:
 @pytest.mark.parametrize(
     "changes,key",
     [
-        ({"method_kwargs__proj_output_dim": 7}, "method_kwargs"),
+        ({"method_kwargs__proj_output_dim": 7}, "method_kwargs.proj_output_dim"),
         ({"data__dataset": "cifar10"}, "data.dataset"),
-        ({"backbone__name": "resnet18"}, "backbone"),
+        ({"backbone__name": "resnet18"}, "backbone.name"),
         ({"method": "hsic_ssl"}, "method"),
     ],
 )
