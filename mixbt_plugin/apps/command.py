@@ -11,6 +11,8 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from mixbt_plugin.apps.overrides import with_quoted_paths
+
 PACKAGE = Path(__file__).parents[1]
 PATH_FLAGS = ("--config-path", "-cp")
 NAME_FLAGS = ("--config-name", "-cn")
@@ -32,12 +34,15 @@ def run_command(
 
     ``--config-path`` is a folder here, or one of the shipped ones, such as ``pretrain/cifar``.
     Without it and with ``--config-name`` alone, the shipped folder of the command is searched.
+    Paths may hold what Hydra's grammar would stumble over (`with_quoted_paths`).
 
     Args:
         name: of the module, and of the command's folder of shipped configs.
         default_config: name of the config that is taken where none is given.
         more_groups: further folders of configs of this command.
     """
+    # In place: Lightning starts the other processes with the same words.
+    sys.argv[1:] = with_quoted_paths(sys.argv[1:])
     argv = sys.argv
     for position, word in enumerate(argv):
         flag, equals, value = word.partition("=")
