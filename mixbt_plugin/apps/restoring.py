@@ -65,9 +65,9 @@ class Resumed(TorchCheckpointIO):
         max_steps = cfg.get("max_steps")
         if max_steps is not None and self.steps >= max_steps >= 0:
             return f"{self.steps} steps are done, and max_steps={max_steps}"
-        max_time = OmegaConf.to_container(cfg).get("max_time")
+        max_time = cfg.get("max_time")
         if max_time is not None:
-            timer = Timer(max_time)
+            timer = Timer(max_time if isinstance(max_time, str) else dict(max_time))
             timer.load_state_dict(self._timer)
             if (timer.time_remaining() or 0) <= 0:
                 return f"{timer.time_elapsed():.0f} seconds are spent, and {max_time=}"

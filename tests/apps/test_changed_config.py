@@ -27,7 +27,7 @@ register()
 IMAGES = 64
 SHORT = {"max_epochs": 2, "checkpoint": {"frequency": 1, "keep_prev": True}}
 STEP = {"scheduler__name": "step", "scheduler__lr_decay_steps": [1, 3]}
-SCHEDULES = {
+SCHEDULES: dict[str, list[dict[str, Any]]] = {
     "mixbt": [
         {"scheduler__name": "warmup_cosine"},
         {"scheduler__name": "warmup_cosine", "scheduler__interval": "epoch"},
@@ -42,8 +42,8 @@ SCHEDULES = {
         STEP,
     ],
 }
-LONGER = {"max_epochs": 4}
-CHANGED = {
+LONGER: dict[str, Any] = {"max_epochs": 4}
+CHANGED: dict[str, Any] = {
     **{**LONGER, "optimizer__batch_size": 16, "optimizer__lr": 0.3},
     **{"optimizer__weight_decay": 0.01, "optimizer__kwargs__momentum": 0.7},
     "scheduler__warmup_epochs": 2,
@@ -160,7 +160,7 @@ def test_changes_are_said_or_refused(capsys: pytest.CaptureFixture[str], tmp_pat
 
 @pytest.mark.parametrize("limits", [{"max_steps": 3}, {"max_steps": 4}])
 def test_max_steps_saves_its_end_and_goes_on_from_there(
-    limits: dict[str, int], tmp_path: Path
+    limits: dict[str, Any], tmp_path: Path
 ) -> None:
     """Two steps an epoch, the second of them saved by none but the end."""
     cfg = configured("mixbt", {"max_epochs": 4, "checkpoint__frequency": 3})
