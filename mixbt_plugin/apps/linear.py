@@ -13,6 +13,7 @@ from mixbt_plugin.apps import commands, loaders, training
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
 from mixbt_plugin.apps.features import averaged_features
 from mixbt_plugin.apps.fitting import fit
+from mixbt_plugin.apps.image_sizes import require_image_size
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
@@ -68,6 +69,7 @@ def linear(cfg: DictConfig) -> Path:
     # The host varies a ResNet's stem by the data set, which need not be the one evaluated on.
     dataset = (pretraining or cfg).data.dataset
     of_pretraining: Any = OmegaConf.merge(cfg, {"data": {"dataset": dataset}})
+    require_image_size(of_pretraining, cfg.pretrain_method, images.size)
     backbone, _ = build_backbone(of_pretraining, cfg.pretrain_method)
     load_backbone(backbone, cfg.pretrained_feature_extractor)
     loss_func, mixup_func = _loss_and_mixup(cfg)
@@ -122,7 +124,8 @@ def _complete_from_pretraining(cfg: DictConfig) -> DictConfig | None:
             raise ValueError(
                 f"backbone.name is missing: no {CONFIG_FILE} beside {checkpoint} tells it."
             )
-        cfg.backbone = theirs.get("backbone", {})
+        kwargs = OmegaConf.select(cfg, "backbone.kwargs") or {}
+        cfg.backbone = OmegaConf.merge(theirs.get("backbone", {}), {"kwargs": kwargs})
     if OmegaConf.select(cfg, "pretrain_method") is None:
         cfg.pretrain_method = theirs.get("method")
     return theirs if described else None

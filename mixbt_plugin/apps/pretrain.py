@@ -10,10 +10,12 @@ from omegaconf import DictConfig
 
 from mixbt_plugin.apps import commands, loaders, training
 from mixbt_plugin.apps.fitting import fit
+from mixbt_plugin.apps.image_sizes import fit_backbone_to_views
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_pretraining
+from mixbt_plugin.apps.weights import start_from
 from mixbt_plugin.data import (
     NetworkImages,
     Said,
@@ -33,6 +35,10 @@ from mixbt_plugin.host import METHODS, parse_pretrain_cfg
 def pretrain(cfg: DictConfig) -> Path:
     """Pre-trains as a config in solo-learn's schema says.
 
+    The backbone starts from the weights of ``pretrained_feature_extractor`` where that is given,
+    in any layout of `checkpoints.layouts`, and is built for the size of the views where it is one
+    that is built for a size.
+
     Args:
         cfg: composed, not yet parsed; changed in place.
 
@@ -48,12 +54,17 @@ def pretrain(cfg: DictConfig) -> Path:
     """
     training.prepare(cfg, check_pretraining)
     cfg = parse_pretrain_cfg(cfg)
+    fit_backbone_to_views(cfg)
     seed_everything(cfg.seed, workers=True)
-    model = training.set_up(METHODS[cfg.method](cfg), cfg)
+    model = METHODS[cfg.method](cfg)
     resumed = checkpoint_to_resume(cfg, cfg.method)
     if resumed and (reason := resumed.nothing_to_do(cfg)):
         say("resume", f"nothing to do: {reason}")
         return resumed.path.parent
+    given = cfg.get("pretrained_feature_extractor")
+    if given is not None and resumed is None:
+        start_from(model, given)
+    model = training.set_up(model, cfg)
 
     from_dali, in_batches = cfg.data.format == "dali", cfg.data.get("augment") == "batch"
     augmentation = batch_augmentation(cfg) if in_batches else None

@@ -241,6 +241,7 @@ class Pretraining(Training):
     optimizer: PretrainOptimizer = setting(help="optimizer.name is needed")
     scheduler: PretrainScheduler = setting(help="scheduler.name is needed")
     knn_eval: OnlineKNN = setting(ABSENT)
+    pretrained_feature_extractor: str | None = setting(ABSENT)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
+from mixbt_plugin.apps.image_sizes import require_image_size
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.training import require_known
 from mixbt_plugin.checkpoints import (
@@ -54,6 +56,18 @@ def load_backbone(backbone: nn.Module, checkpoint: str | Path) -> None:
         )
 
 
+def start_from(model: Any, checkpoint: str | Path) -> None:
+    """Gives a method's backbone the weights of a checkpoint, and its momentum backbone the same.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint, or one of another architecture.
+    """
+    load_backbone(model.backbone, checkpoint)
+    if hasattr(model, "momentum_backbone"):  # of some of solo-learn's methods
+        model.momentum_backbone.load_state_dict(model.backbone.state_dict())
+
+
 def _stem_beside(checkpoint: str | Path) -> Stem | None:
     """The stem of the network that ``args.json`` beside a checkpoint describes, if it is there."""
     if not (Path(checkpoint).parent / CONFIG_FILE).is_file():
@@ -80,8 +94,14 @@ class Pretrained(NamedTuple):
     images: NetworkImages
 
 
-def load_method(checkpoint: str | Path) -> Pretrained:
+def load_method(
+    checkpoint: str | Path, *, backbone_kwargs: Mapping[str, Any] | None = None
+) -> Pretrained:
     """A pre-trained method and its config, from a checkpoint with ``args.json`` beside it.
+
+    Args:
+        checkpoint: its path.
+        backbone_kwargs: replace keys of pre-training's, such as ``dynamic_img_size``.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -89,6 +109,7 @@ def load_method(checkpoint: str | Path) -> Pretrained:
     """
     cfg = load_config(checkpoint)
     require_known("method", cfg.method, METHODS)
+    cfg.backbone.kwargs = OmegaConf.merge(cfg.backbone.get("kwargs") or {}, backbone_kwargs or {})
     model: Any = METHODS[cfg.method](cfg)
     content = read_checkpoint(checkpoint)
     try:
@@ -146,21 +167,24 @@ def load_pretrained(cfg: DictConfig) -> Pretrained:
                 f"backbone.name is missing: {checkpoint} has no {CONFIG_FILE} beside it, so "
                 "backbone.name and data.dataset must say what it is and which images to take."
             )
-        pretrained = load_method(checkpoint)
+        kwargs = OmegaConf.select(cfg, "backbone.kwargs") or {}
+        pretrained = load_method(checkpoint, backbone_kwargs=kwargs)
         pretrain_cfg = pretrained.cfg
         said = as_in_pretraining(pretrain_cfg)
         pretrain_cfg.data = OmegaConf.merge(pretrain_cfg.data, data)
         images = network_images(pretrain_cfg.data.dataset, asked, said)
+        require_image_size(pretrain_cfg, pretrain_cfg.method, images.size)
         return pretrained._replace(images=images)
     if "dataset" not in data:
         raise ValueError("data.dataset is missing: backbone.name is given, so it must be too.")
     pretrain_cfg = OmegaConf.create(
         {"method": cfg.get("pretrain_method"), "backbone": cfg.backbone, "data": data}
     )
-    backbone, _ = build_backbone(pretrain_cfg, pretrain_cfg.method)
-    load_backbone(backbone, checkpoint)
     beside = [as_in_pretraining(load_config(checkpoint))] if described else []
     images = network_images(data["dataset"], asked, *beside)
+    require_image_size(pretrain_cfg, pretrain_cfg.method, images.size)
+    backbone, _ = build_backbone(pretrain_cfg, pretrain_cfg.method)
+    load_backbone(backbone, checkpoint)
     return Pretrained(BackboneAlone(backbone).eval(), pretrain_cfg, None, images)
 
 

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from omegaconf import DictConfig
+from safetensors.torch import save_file
 
 from mixbt_plugin.apps.export import export
 from mixbt_plugin.apps.knn import knn
@@ -59,6 +60,80 @@ def test_pretrained_here_exported_and_loaded_in_timm(images: list[str]) -> None:
     words += [f"pretrained_checkpoint={file}", "backbone.name=resnet18", *images, SIZE]
     found = knn(composed("knn/default.yaml", *words))
     assert [row["acc1"] for row in found] == [row["acc1"] for row in expected]
+
+
+FILES: dict[str, tuple[str, ...]] = {
+    "barlow_twins.pth": ("backbone.name=resnet18",),
+    "mix-bt.pth": ("backbone.name=stem_resnet18", "+backbone.kwargs.stem=3x3"),
+    "torchvision.pth": ("backbone.name=resnet18",),
+    "timm.safetensors": ("backbone.name=resnet18",),
+    "timm_vit.safetensors": (
+        "backbone.name=vit_tiny",
+        *("+backbone.kwargs.img_size=224", "+backbone.kwargs.dynamic_img_size=true"),
+    ),
+}
+
+
+@pytest.fixture
+def models_to_train(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What `pretrain` hands over to be trained; it is not."""
+    models: list[Any] = []
+    monkeypatch.setattr(
+        "mixbt_plugin.apps.pretrain.fit", lambda _, model, *rest: models.append(model)
+    )
+    monkeypatch.setattr("mixbt_plugin.apps.results.Results.print", lambda *_: None)
+    return models
+
+
+def file_of(name: str) -> tuple[Path, dict[str, Any]]:
+    """A file of another code, and the backbone's weights in it."""
+    if name == "mix-bt.pth":
+        children = official.small_image_network("resnet18", "mix-bt on STL-10")
+        torch.save(official.mix_bt(children, 512), name)
+        return Path(name), {"conv1.weight": children[0].weight}
+    vit = "vit" in name
+    network = timm.create_model("vit_tiny_patch16_224") if vit else official.resnet("resnet18")
+    weights = network.state_dict()
+    if name.endswith(".safetensors"):
+        save_file(weights, name)
+    else:
+        torch.save(official.barlow_twins(network, 512) if "barlow" in name else weights, name)
+    return Path(name), weights
+
+
+@pytest.mark.parametrize("name,words", FILES.items())
+def test_pretraining_starts_from_given_weights(
+    name: str, words: Any, images: list[str], models_to_train: list[Any]
+) -> None:
+    path, theirs = file_of(name)
+    words = (*words, f"++pretrained_feature_extractor={path}", *images)
+    pretrain(small_run("pretrain/photo_patches/mixbt.yaml", *words))
+    (model,) = models_to_train
+    ours = model.backbone.state_dict()
+    shared = ours.keys() & theirs.keys()
+    assert shared
+    assert all(torch.equal(ours[key], theirs[key]) for key in shared)
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (("backbone.name=resnet50",), "torchvision.pth: holds another backbone than backbone.name"),
+        (("backbone.name=resnet18", "data.dataset=cifar10"), "conv1.weight is 64 x 3 x 7 x 7 ther"),
+        (
+            ("backbone.name=resnet18", "++pretrained_feature_extractor=nothing.pth"),
+            "nothing.pth: no",
+        ),
+    ],
+)
+def test_given_weights_that_do_not_fit_are_refused(
+    words: Any, message: str, images: list[str], models_to_train: list[Any]
+) -> None:
+    path, _ = file_of("torchvision.pth")
+    words = (f"++pretrained_feature_extractor={path}", *images, *words)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        pretrain(small_run("pretrain/photo_patches/mixbt.yaml", *words))
+    assert not models_to_train
 
 
 def official_file(name: str) -> Path:
