@@ -68,6 +68,9 @@ def _told_how_to_go_on(trainer: Trainer) -> Iterator[None]:
     """A training that a signal stops says what to type, and has the signal's exit status."""
     try:
         yield
+        if trainer.interrupted:
+            # Older versions of Lightning return from Ctrl+C, newer ones exit.
+            raise SystemExit(1)
     except SystemExit as stop:
         number = signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT
         saved = last_checkpoint(trainer)

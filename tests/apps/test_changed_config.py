@@ -74,7 +74,12 @@ def configured(kind: str, *changes: dict[str, Any]) -> DictConfig:
 
 
 def train(
-    kind: str, cfg: DictConfig, folder: Path, resumed: Resumed | None = None, **limits: Any
+    kind: str,
+    cfg: DictConfig,
+    folder: Path,
+    resumed: Resumed | None = None,
+    *callbacks: Callback,
+    **limits: Any,
 ) -> tuple[dict[int, Any], list[Path]]:
     """The groups at each step, and the checkpoints in the order that they were written."""
     torch.manual_seed(0)
@@ -96,7 +101,12 @@ def train(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[groups, checkpointer, *([FollowThisConfig(resumed)] if resumed else [])],
+        callbacks=[
+            *callbacks,
+            groups,
+            checkpointer,
+            *([FollowThisConfig(resumed)] if resumed else []),
+        ],
     )
     fit(trainer, model, DataLoader(images, cfg.optimizer.batch_size), None, resumed)
     written = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
@@ -182,6 +192,24 @@ def test_a_change_of_the_batches_waits_for_the_end_of_an_epoch(tmp_path: Path) -
     cfg.resume_from_checkpoint, cfg.optimizer.batch_size = str(last), 16
     with pytest.raises(ValueError, match="stopped within an epoch, after 1 batches"):
         checkpoint_to_resume(cfg, "mixbt")
+
+
+class Interrupt(Callback):
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 3:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_with_130_and_says_what_to_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        train("mixbt", configured("mixbt"), tmp_path, None, Interrupt())
+    assert stopped.value.code == 130
+    (saved,) = tmp_path.glob("*.ckpt")
+    said = capsys.readouterr().out
+    assert f"stopped   by SIGINT, after {saved}" in said
+    assert f"resume    by the same command with resume_from_checkpoint={saved}" in said
 
 
 def test_max_time_saves_its_end(tmp_path: Path) -> None:
