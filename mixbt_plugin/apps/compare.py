@@ -21,7 +21,7 @@ from mixbt_plugin.apps.features import Features, extract_features
 from mixbt_plugin.apps.results import RESULTS_FILE
 from mixbt_plugin.apps.weights import load_method
 from mixbt_plugin.data import SOURCES, NetworkImages, properties
-from mixbt_plugin.evaluation import LabelledFeatures, knn_scores
+from mixbt_plugin.evaluation import knn_scores
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import register
 
@@ -128,8 +128,8 @@ class _Pixels(torch.nn.Module):
 def _evaluate(model: Any, run_cfg: DictConfig, images: NetworkImages, cfg: DictConfig) -> Row:
     features = extract_features(model, run_cfg, images)
     knn = knn_scores(
-        LabelledFeatures(features.test["backbone"], features.test_targets),
-        LabelledFeatures(features.train["backbone"], features.train_targets),
+        features.test.labelled("backbone"),
+        features.train and features.train.labelled("backbone"),
         k=cfg.knn.k,
         temperature=cfg.knn.temperature,
     )
@@ -150,13 +150,14 @@ def _evaluate(model: Any, run_cfg: DictConfig, images: NetworkImages, cfg: DictC
 def _scaled(features: Features) -> tuple[NDArray[Any], ...]:
     from sklearn.preprocessing import StandardScaler
 
-    train, test = features.train["backbone"].numpy(), features.test["backbone"].numpy()
-    scaler = StandardScaler().fit(train)
+    assert features.train, "a comparison is of labelled images"
+    train, test = features.train.labelled("backbone"), features.test.labelled("backbone")
+    scaler = StandardScaler().fit(train.features.numpy())
     return (
-        scaler.transform(train),
-        features.train_targets.numpy(),
-        scaler.transform(test),
-        features.test_targets.numpy(),
+        scaler.transform(train.features.numpy()),
+        train.targets.numpy(),
+        scaler.transform(test.features.numpy()),
+        test.targets.numpy(),
     )
 
 

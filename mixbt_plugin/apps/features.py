@@ -18,16 +18,28 @@ from mixbt_plugin.data import (
     count_replaced,
     evaluation_datasets,
     evaluation_transforms,
+    has_training_labels,
+    validation_dataset,
 )
+from mixbt_plugin.evaluation import LabelledFeatures
+
+
+class Split(NamedTuple):
+    """Features by their kind, (N, F) each, and classes (N,), on the CPU."""
+
+    features: dict[str, Tensor]
+    targets: Tensor
+
+    def labelled(self, kind: str) -> LabelledFeatures:
+        """Features of one kind with their classes."""
+        return LabelledFeatures(self.features[kind], self.targets)
 
 
 class Features(NamedTuple):
-    """Features and classes of both splits, on the CPU."""
+    """Those of both splits; of training images without labels there are none."""
 
-    train: dict[str, Tensor]
-    train_targets: Tensor
-    test: dict[str, Tensor]
-    test_targets: Tensor
+    train: Split | None
+    test: Split
 
 
 def extract_features(
@@ -53,21 +65,19 @@ def extract_features(
         ``backbone`` features (N, F) and, where the method has a projector, ``projector`` (N, D).
     """
     _, still = evaluation_transforms(cfg.data.dataset, images.size, images.mean, images.std)
-    splits = [
-        _extract(
-            model.to(device),
-            DataLoader(split, batch_size=batch_size, num_workers=num_workers),
-            torch.device(device),
-        )
-        for split in evaluation_datasets(cfg, still, still)
-    ]
-    return Features(*splits[0], *splits[1])
+
+    def extract(split: Any) -> Split:
+        loader = DataLoader(split, batch_size=batch_size, num_workers=num_workers)
+        return _extract(model.to(device), loader, torch.device(device))
+
+    if not has_training_labels(cfg):
+        return Features(None, extract(validation_dataset(cfg, still)))
+    train, test = evaluation_datasets(cfg, still, still)
+    return Features(extract(train), extract(test))
 
 
 @torch.no_grad()
-def _extract(
-    model: Any, loader: DataLoader[Any], device: torch.device
-) -> tuple[dict[str, Tensor], Tensor]:
+def _extract(model: Any, loader: DataLoader[Any], device: torch.device) -> Split:
     backbone, projector, targets = [], [], []
     for images, classes in tqdm(loader, desc="features", leave=False):
         out = model(images.to(device))
@@ -79,7 +89,7 @@ def _extract(
     features = {"backbone": torch.cat(backbone)}
     if projector:
         features["projector"] = torch.cat(projector)
-    return features, torch.cat(targets)
+    return Split(features, torch.cat(targets))
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ from mixbt_plugin.apps.features import extract_features
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.weights import Pretrained, load_pretrained
 from mixbt_plugin.checkpoints import put_in_place
-from mixbt_plugin.data import SOURCES, check_data, properties
-from mixbt_plugin.evaluation import DISTANCES, KNNScores, LabelledFeatures, knn_scores
+from mixbt_plugin.data import SOURCES, check_data, existing_path, has_training_labels, properties
+from mixbt_plugin.evaluation import DISTANCES, KNNScores, knn_scores
 from mixbt_plugin.registry import register
 
 FEATURES = ("backbone", "projector")
@@ -26,6 +26,9 @@ Row = dict[str, Any]
 
 def knn(cfg: DictConfig) -> list[Row]:
     """Evaluates a checkpoint for every combination of the config's lists.
+
+    Where the training images of ``custom`` have no labels (``data.no_labels`` of pre-training, and
+    no other ``data.train_path``), each validation image is classified by the others: leave-one-out.
 
     Args:
         cfg: ``pretrained_checkpoint``, ``k``, ``temperature`` (cosine only),
@@ -50,7 +53,10 @@ def knn(cfg: DictConfig) -> list[Row]:
         raise ValueError(f"temperature={list(cfg.temperature)}: expected finite numbers above 0.")
     device = "cuda" if training.on_gpu(cfg) else "cpu"
     pretrained = load_pretrained(cfg)
-    check_data(pretrained.cfg)
+    if has_training_labels(pretrained.cfg):
+        check_data(pretrained.cfg)
+    else:
+        existing_path(pretrained.cfg, "data.val_path")
     say("input", pretrained.images)
     features = extract_features(
         pretrained.model,
@@ -63,14 +69,14 @@ def knn(cfg: DictConfig) -> list[Row]:
     labels = _labels(pretrained, Path(cfg.pretrained_checkpoint))
     rows = []
     for kind, distance, k in product(cfg.feature_type, cfg.distance_function, cfg.k):
-        if kind not in features.train:
+        if kind not in features.test.features:
             raise ValueError(
                 f"feature_type={kind!r}: there is no projector; take feature_type=[backbone]."
             )
         for temperature in cfg.temperature if distance == "cosine" else [None]:
             scores = knn_scores(
-                LabelledFeatures(features.test[kind], features.test_targets),
-                LabelledFeatures(features.train[kind], features.train_targets),
+                features.test.labelled(kind),
+                features.train and features.train.labelled(kind),
                 k=k,
                 distance=distance,
                 temperature=temperature or 1.0,
@@ -92,9 +98,9 @@ def _labels(pretrained: Pretrained, checkpoint: Path) -> Row:
     """What every row says of the number in it; of other codes' files the epoch is not known."""
     data, epoch, epochs = pretrained.cfg.data, pretrained.epochs, pretrained.cfg.get("max_epochs")
     which = "unknown" if epoch is None else "last" if epoch == epochs else "intermediate"
-    in_a_package = data.dataset in SOURCES
+    in_a_package, labelled = data.dataset in SOURCES, has_training_labels(pretrained.cfg)
     return {
-        "evaluation": "kNN",
+        "evaluation": "kNN" if labelled else "kNN, leave-one-out",
         "mode": "offline",
         "checkpoint": checkpoint.name,
         "which": which,
@@ -102,8 +108,8 @@ def _labels(pretrained: Pretrained, checkpoint: Path) -> Row:
         "epochs": epochs,
         "dataset": data.dataset,
         "split": properties(data.dataset).split,
-        "train_path": None if in_a_package else data.get("train_path"),
-        "val_path": None if in_a_package else data.get("val_path"),
+        "train_path": data.get("train_path") if labelled and not in_a_package else None,
+        "val_path": data.get("val_path") if not in_a_package else None,
         **pretrained.images.labels(),
     }
 
@@ -148,7 +154,7 @@ def task(cfg: DictConfig) -> None:
     labels = rows[0]
     counted = f" ({labels['epoch']} of {labels['epochs']})" if labels["epoch"] else ""
     print(
-        f"kNN, offline, {labels['which']} epoch{counted}, "
+        f"{labels['evaluation']}, offline, {labels['which']} epoch{counted}, "
         f"{labels['split']} split of {labels['dataset']}"
     )
     columns = ("features", "distance", "k", "temperature", *KNNScores._fields)

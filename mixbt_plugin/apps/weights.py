@@ -172,6 +172,8 @@ def load_pretrained(cfg: DictConfig) -> Pretrained:
         pretrain_cfg = pretrained.cfg
         said = as_in_pretraining(pretrain_cfg)
         pretrain_cfg.data = OmegaConf.merge(pretrain_cfg.data, data)
+        if {"dataset", "train_path"} & data.keys():
+            pretrain_cfg.data.no_labels = False  # that was of the images of pre-training
         images = network_images(pretrain_cfg.data.dataset, asked, said)
         require_image_size(pretrain_cfg, pretrain_cfg.method, images.size)
         return pretrained._replace(images=images)

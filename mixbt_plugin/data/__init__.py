@@ -1,7 +1,7 @@
 """Data sets and evaluation pipelines beside those of the host."""
 
 from mixbt_plugin.data.batches import BatchKey, BatchViews, DrawnBatch, as_tensor
-from mixbt_plugin.data.checks import check_data
+from mixbt_plugin.data.checks import check_data, existing_path
 from mixbt_plugin.data.dali import (
     check_dali,
     dali_evaluation,
@@ -10,6 +10,7 @@ from mixbt_plugin.data.dali import (
 )
 from mixbt_plugin.data.datasets import (
     evaluation_datasets,
+    has_training_labels,
     pretrain_dataset,
     validation_dataset,
 )
@@ -57,6 +58,8 @@ __all__ = [
     "damaged_file_named",
     "evaluation_datasets",
     "evaluation_transforms",
+    "existing_path",
+    "has_training_labels",
     "image_size",
     "linear_transforms",
     "network_images",

@@ -58,13 +58,11 @@ def test_rows_say_which_epoch_and_split(
     assert 20 < float(row["acc1"]) <= float(row["acc5"]) <= 100
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Of other images each."""
-    return (
-        image_folder(tmp_path / "one", per_class=2),
-        image_folder(tmp_path / "other", per_class=3),
-    )
+    root = tmp_path_factory.mktemp("images")
+    return image_folder(root / "one", per_class=2), image_folder(root / "other", per_class=3)
 
 
 def words(checkpoint: Path, folder: Path, *more: str) -> list[str]:
@@ -116,6 +114,30 @@ def test_the_table_of_an_older_version_stays(tmp_path: Path, folders: tuple[Path
     assert (before["acc1"], before["balanced_acc1"], before["crop_size"]) == ("50.0", "", "")
 
 
+def test_validation_images_alone_are_left_out_in_turn(
+    tmp_path: Path, folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a pre-training without labels, until a folder of labelled training images is given."""
+    one, _ = folders
+    checkpoint = checkpoint_of(
+        *(tmp_path / "run", BACKBONE),
+        augmentations=AT_8_PIXELS,
+        data__no_labels=True,
+        data__train_path="a folder that is no longer there",
+    )
+    asked = [f"pretrained_checkpoint={checkpoint}", "k=[1]"]
+    with pytest.raises(ValueError, match=r"data.val_path is missing"):
+        knn(composed("knn/mix-bt.yaml", *asked))
+    asked.append(f"data.val_path={one / 'val'}")
+    task(composed("knn/mix-bt.yaml", *asked))
+    task(composed("knn/mix-bt.yaml", *asked, f"data.train_path={one / 'train'}"))
+    assert "kNN, leave-one-out, offline, last epoch (5 of 5), validation" in capsys.readouterr().out
+    left_out, usual = rows(tmp_path / "run" / "knn.csv")
+    assert (left_out["evaluation"], left_out["train_path"]) == ("kNN, leave-one-out", "")
+    assert (usual["evaluation"], usual["train_path"]) == ("kNN", str(one / "train"))
+    assert left_out["split"] == usual["split"] == "validation"
+
+
 @pytest.mark.parametrize(
     "override,message",
     [
@@ -132,10 +154,13 @@ def test_the_table_of_an_older_version_stays(tmp_path: Path, folders: tuple[Path
     ],
 )
 def test_refusals(
-    override: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    override: str,
+    message: str,
+    tmp_path: Path,
+    folders: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    folder = image_folder(tmp_path / "images", per_class=1)
     checkpoint = checkpoint_of(tmp_path / "run", BACKBONE, augmentations=AT_8_PIXELS)
     with pytest.raises(ValueError, match=message):
-        knn(composed("knn/mix-bt.yaml", *words(checkpoint, folder, override)))
+        knn(composed("knn/mix-bt.yaml", *words(checkpoint, folders[0], override)))

@@ -73,6 +73,22 @@ def test_a_class_without_a_vote_is_no_guess(distance: str) -> None:
     assert online.scores == one
 
 
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("k", [1, 5, 1000])
+def test_leave_one_out(distance: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image classified by the others, over several chunks of rows."""
+    monkeypatch.setattr(knn, "SIMILARITIES_AT_A_TIME", 700)
+    images = clusters(60, 1)
+    expected = []
+    for left_out in range(60):
+        others = torch.arange(60) != left_out
+        one = LabelledFeatures(*(tensor[left_out : left_out + 1] for tensor in images))
+        rest = LabelledFeatures(*(tensor[others] for tensor in images))
+        expected.append(knn_scores(one, rest, k=k, distance=distance)[:2])
+    found = knn_scores(images, None, k=k, distance=distance)
+    assert found[:2] == pytest.approx(torch.tensor(expected).double().mean(dim=0).tolist())
+
+
 def test_the_online_knn_asks_for_both_sides() -> None:
     online = OnlineKNN()
     online.update(*clusters(20, 1))
