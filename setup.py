@@ -47,6 +47,7 @@ setup(
         "lightning>=2.1.2,<2.7",
         "numpy>=1.24",
         "omegaconf>=2.3,<2.4",
+        "pydantic>=2.7,<3",
         "safetensors>=0.4",
         "scikit-learn>=1.2",
         "timm>=1.0.3",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ def key_rows() -> list[str]:
     """One row for each key and default, with the methods that have it."""
     rows: dict[tuple[str, str, str, str], list[str]] = {}
     for info in list_methods():
-        for field in fields(info.method.Settings):
-            default = "required" if field.default == "???" else f"`{shown(field.default)}`"
-            row = (field.name, default, field.metadata["help"], field.metadata["source"])
+        for name, field in info.method.Settings.model_fields.items():
+            default = "required" if field.is_required() else f"`{shown(field.default)}`"
+            row = (name, default, field.description, field.json_schema_extra["source"])
             rows.setdefault(row, []).append(info.name)
     everyone = [info.name for info in list_methods()]
     return [

@@ -12,6 +12,7 @@ from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.restoring import Resumed
 from mixbt_plugin.apps.slurm import is_started_again, slurm_job_id
+from mixbt_plugin.keys import LinearConfig, PretrainConfig, complete
 
 NOT_OF_THE_TRAINING = (
     *("resume_from_checkpoint", "auto_resume", "checkpoint", "wandb", "wandb_run_id"),
@@ -90,7 +91,10 @@ def _newest_of_the_same_run(cfg: DictConfig, kind: str, job: int | None = None) 
 
 def _training_config(cfg: DictConfig) -> dict[str, Any]:
     """What the training depends on, by dotted keys; null is the same as absent."""
-    values = dict(_flat(OmegaConf.to_container(cfg, resolve=True)))
+    completed = cfg.copy()
+    # Of a run that was saved when there were fewer keys.
+    complete(completed, PretrainConfig if "method" in cfg else LinearConfig)
+    values = dict(_flat(OmegaConf.to_container(completed, resolve=True)))
     return {
         key: value
         for key, value in values.items()

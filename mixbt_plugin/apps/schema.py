@@ -1,372 +1,275 @@
-"""What the commands know of a config in solo-learn's schema, checked before anything else.
-
-The hosts' parsers fill in defaults and say little of what is wrong. Here each key that they or
-Lightning read has its type and range. Keys that solo-learn alone knows pass; a key that nearly is
-one of these is taken for a typing error.
-"""
+"""Checks of the commands' configs before anything else: each key, and keys against each other."""
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from lightning.pytorch.utilities import rank_zero_warn
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mixbt_plugin.apps.training import require_known
+from mixbt_plugin.apps.printing import say
+from mixbt_plugin.apps.training import device_ids, on_gpu, require_known
 from mixbt_plugin.data import PROPERTIES, check_dali, check_data
 from mixbt_plugin.host import METHODS, BaseMethod
-from mixbt_plugin.methods.linear import LinearSchedule, LinearSettings
-from mixbt_plugin.methods.optimization import BARLOW_COSINE
+from mixbt_plugin.keys import (
+    SOLO_LEARN_SCRIPT,
+    CompareConfig,
+    ExportConfig,
+    KNNConfig,
+    LinearConfig,
+    PretrainConfig,
+    PretrainScheduler,
+)
+from mixbt_plugin.methods.base import ProjectorMethod
 from mixbt_plugin.methods.settings import parse_settings
 from mixbt_plugin.registry import list_methods
-from mixbt_plugin.settings import check_section, setting
-
-ABSENT = None
-"""A key that has no default here: the host's parser has one, or does without."""
-OTHERS_KEYS = ("dali", "auto_resume", "auto_umap", "debug_augmentations", "num_large_crops")
-"""Keys of solo-learn that look like none of these by mistake; Lightning's are added."""
-PRECISIONS = (
-    *(16, 32, 64, "16", "32", "64", "bf16", "16-mixed", "bf16-mixed", "16-true", "bf16-true"),
-    *("32-true", "64-true"),
-)
-
-
-def _probability() -> Any:
-    return setting(help="a probability", low=0, high=1)
-
-
-def _size(value: Any) -> str | None:
-    sides = value if isinstance(value, list) else [value]
-    right = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
-    if right and 1 <= len(sides) <= 2 and all(side > 0 for side in sides):
-        return None
-    return "a positive number of pixels, or a list of two"
-
-
-def _channels(value: Any) -> str | None:
-    if value is None or (
-        isinstance(value, list) and len(value) == 3 and all(isinstance(x, float) for x in value)
-    ):
-        return None
-    return "three numbers, one a channel"
-
-
-@dataclass
-class RandomResizedCrop:
-    """``augmentations[].rrc``."""
-
-    enabled: bool = setting(help="true or false")
-    crop_min_scale: float = setting(ABSENT, above=0, high=1)
-    crop_max_scale: float = setting(ABSENT, above=0, high=1)
-    interpolation: str = setting(ABSENT, choices=("bicubic", "bilinear"))
-    after_color: bool = setting(ABSENT)
-
-
-@dataclass
-class ColorJitter:
-    """``augmentations[].color_jitter``."""
-
-    prob: float = _probability()
-    brightness: float = setting(ABSENT, low=0)
-    contrast: float = setting(ABSENT, low=0)
-    saturation: float = setting(ABSENT, low=0)
-    hue: float = setting(ABSENT, low=0, high=0.5)
-
-
-@dataclass
-class WithProbability:
-    """An augmentation that has no other key."""
-
-    prob: float = _probability()
-
-
-@dataclass
-class Pipeline:
-    """``augmentations[]``."""
-
-    rrc: RandomResizedCrop = setting(help="rrc.enabled is needed")
-    color_jitter: ColorJitter = setting(help="color_jitter.prob is needed")
-    grayscale: WithProbability = setting(help="grayscale.prob is needed")
-    gaussian_blur: WithProbability = setting(help="gaussian_blur.prob is needed")
-    solarization: WithProbability = setting(help="solarization.prob is needed")
-    equalization: WithProbability = setting(help="equalization.prob is needed")
-    horizontal_flip: WithProbability = setting(help="horizontal_flip.prob is needed")
-    crop_size: Any = setting(help="height and width in pixels", check=_size)
-    num_crops: int = setting(help="views that it gives", low=1)
-    mean: Any = setting(ABSENT, check=_channels)
-    std: Any = setting(ABSENT, check=_channels)
-
-
-@dataclass
-class Backbone:
-    """``backbone``."""
-
-    name: str = setting(help="one of the host's backbones")
-    kwargs: dict[str, Any] | None = setting(ABSENT)
-
-
-@dataclass
-class Data:
-    """``data``."""
-
-    dataset: str = setting(help="a data set's name")
-    train_path: str | None = setting(ABSENT)
-    val_path: str | None = setting(ABSENT)
-    format: str = setting(ABSENT, choices=("image_folder", "h5", "dali"))
-    num_workers: int = setting(ABSENT, low=0)
-    fraction: float = setting(ABSENT)
-    train_subset: str | None = setting(ABSENT)
-    crop_to_box: bool = setting(ABSENT)
-    no_labels: bool = setting(ABSENT)
-    unreadable: str = setting(ABSENT, choices=("stop", "skip"))
-    color: bool = setting(ABSENT)
-    augment: str = setting(ABSENT, choices=("image", "batch"))
-    in_memory: bool = setting(ABSENT)
-
-
-@dataclass
-class Optimizer:
-    """``optimizer``."""
-
-    name: str = setting(help="the optimiser", choices=("sgd", "lars", "adam", "adamw"))
-    batch_size: int = setting(help="images a process and step", low=2)
-    lr: float = setting(help="learning rate of 256 images a step", low=0)
-    weight_decay: float = setting(ABSENT, low=0)
-    exclude_bias_n_norm_wd: bool = setting(ABSENT)
-    kwargs: dict[str, Any] | None = setting(ABSENT)
-
-
-@dataclass
-class LinearOptimizer(Optimizer):
-    """``optimizer`` of linear evaluation and fine-tuning."""
-
-    classifier_lr: float | None = setting(ABSENT, low=0)
-
-
-@dataclass
-class PretrainOptimizer(Optimizer):
-    """``optimizer`` of pre-training."""
-
-    classifier_lr: float = setting(help="learning rate of the online classifier", low=0)
-    bias_lr_ratio: float = setting(ABSENT, above=0)
-
-
-@dataclass
-class PretrainScheduler(LinearSchedule):
-    """``scheduler`` of pre-training."""
-
-    name: str = setting(
-        help="the schedule", choices=("warmup_cosine", "step", "none", BARLOW_COSINE)
-    )
-    final_lr_ratio: float = setting(ABSENT, low=0, high=1)
-    first_epoch: float = setting(ABSENT, low=0)
-
-
-@dataclass
-class Checkpoint:
-    """``checkpoint``."""
-
-    enabled: bool = setting(ABSENT)
-    dir: str = setting(ABSENT)
-    frequency: int = setting(ABSENT, low=1)
-    keep_prev: bool = setting(ABSENT)
-
-
-@dataclass
-class OnlineKNN:
-    """``knn_eval``."""
-
-    enabled: bool = setting(ABSENT)
-    k: int = setting(ABSENT, low=1)
-    distance_func: str = setting(ABSENT, choices=("cosine", "euclidean"))
-
-
-@dataclass
-class Switch:
-    """A section of which only ``enabled`` is read here."""
-
-    enabled: bool = setting(ABSENT)
-
-
-@dataclass
-class Performance:
-    """``performance``."""
-
-    disable_channel_last: bool = setting(ABSENT)
-    compile: bool = setting(ABSENT)
-
-
-@dataclass
-class Numerics:
-    """``numerics``, of `mixbt_plugin.apps.numerics`."""
-
-    on_nonfinite: str = setting(ABSENT, choices=("stop", "skip"))
-    max_skipped: int = setting(ABSENT, low=0)
-    warn_of_collapse: bool = setting(ABSENT)
-
-
-@dataclass
-class Training:
-    """What pre-training and linear evaluation share."""
-
-    backbone: Backbone = setting(help="backbone.name is needed")
-    data: Data = setting(help="data.dataset is needed")
-    max_epochs: int = setting(help="epochs of training", low=1)
-    name: str = setting(ABSENT)
-    checkpoint: Checkpoint = setting(ABSENT)
-    performance: Performance = setting(ABSENT)
-    numerics: Numerics = setting(ABSENT)
-    wandb: Switch = setting(ABSENT)
-    tensorboard: Switch = setting(ABSENT)
-    resume_from_checkpoint: str | None = setting(ABSENT)
-    seed: int = setting(ABSENT, low=0, high=2**32 - 1)
-    num_nodes: int = setting(ABSENT, low=1)
-    accelerator: str = setting(ABSENT, choices=("auto", "gpu", "cuda", "cpu"))
-    strategy: str | None = setting(ABSENT)
-    precision: Any = setting(ABSENT, choices=PRECISIONS)
-    sync_batchnorm: bool = setting(ABSENT)
-    accumulate_grad_batches: int | None = setting(ABSENT, low=1)
-    log_every_n_steps: int = setting(ABSENT, low=1)
-
-
-@dataclass
-class Pretraining(Training):
-    """A config of ``mixbt-pretrain``, but for ``augmentations`` and ``method_kwargs``."""
-
-    method: str = setting(help="one of the registered methods")
-    optimizer: PretrainOptimizer = setting(help="optimizer.name is needed")
-    scheduler: PretrainScheduler = setting(help="scheduler.name is needed")
-    knn_eval: OnlineKNN = setting(ABSENT)
-    pretrained_feature_extractor: str | None = setting(ABSENT)
-
-
-@dataclass
-class LinearEvaluation(LinearSettings, Training):
-    """A config of ``mixbt-linear``."""
-
-    pretrained_feature_extractor: str = setting(help="path of a checkpoint of pre-training")
-    pretrain_method: str | None = setting(ABSENT)
-    optimizer: LinearOptimizer = setting(help="optimizer.name is needed")
-    scheduler: LinearSchedule = setting(help="scheduler.name is needed")
-    label_smoothing: float = setting(ABSENT, low=0, high=1)
-    mixup: float = setting(ABSENT, low=0)
-    cutmix: float = setting(ABSENT, low=0)
+from mixbt_plugin.settings import ConfigError, Section, check, pipeline_names, plain
 
 
 def check_pretraining(cfg: DictConfig) -> None:
-    """Checks a config of ``mixbt-pretrain`` and brings its values into their types.
+    """Checks a config of ``mixbt-pretrain``, brings its values into their types, fills in defaults.
 
     Args:
         cfg: composed, not yet parsed; changed in place.
 
     Raises:
-        ValueError: names the key, the value and what would be right.
+        ConfigError: names the keys, their values and what would be right.
     """
-    _check(cfg, Pretraining)
-    require_known("method", cfg.method, METHODS)
-    cfg.augmentations = _checked_pipelines(cfg.get("augmentations"))
+    check_keys(cfg, PretrainConfig)
+    known = [name for name, method in METHODS.items() if _is_a_method(method)]
+    require_known("method", cfg.method, known)
     for info in list_methods(baselines=True):
         if info.name == cfg.method:
-            parse_settings(info.method.Settings, cfg.get("method_kwargs"), cfg.method)
-    _check_optimization(cfg)
-    if cfg.data.get("format") == "dali":
+            settings = parse_settings(info.method.Settings, cfg.method_kwargs, cfg.method)
+            cfg.method_kwargs = settings.model_dump()
+    _check_training(cfg)
+    _refuse(_contradictions_of_pretraining(cfg))
+    _check_views(cfg)
+    if cfg.data.format == "dali":
         check_dali(cfg)
-
-
-def _check_optimization(cfg: DictConfig) -> None:
-    ours = [info.name for info in list_methods()]
-    if cfg.method not in ours and (
-        cfg.scheduler.name == BARLOW_COSINE or "bias_lr_ratio" in cfg.optimizer
-    ):
-        raise ValueError(
-            f"scheduler.name={BARLOW_COSINE!r} and optimizer.bias_lr_ratio are for "
-            f"{', '.join(ours)}; method={cfg.method!r} is the host's."
-        )
-    for key in ("final_lr_ratio", "first_epoch"):
-        if key in cfg.scheduler and cfg.scheduler.name != BARLOW_COSINE:
-            raise ValueError(
-                f"scheduler.{key} with scheduler.name={cfg.scheduler.name!r}: it is for "
-                f"{BARLOW_COSINE!r}."
-            )
 
 
 def check_linear(cfg: DictConfig) -> None:
     """`check_pretraining` for a config of ``mixbt-linear``."""
-    _check(cfg, LinearEvaluation)
-    if cfg.get("augmentations"):
-        cfg.augmentations = _checked_pipelines(cfg.augmentations)
-    if cfg.data.get("format") == "dali":
-        if cfg.get("augmentations") is not None:
-            raise ValueError(
+    check_keys(cfg, LinearConfig)
+    _check_training(cfg)
+    if cfg.data.format == "dali":
+        if cfg.augmentations is not None:
+            raise ConfigError(
                 "augmentations with data.format='dali': solo-learn's DALI loaders crop and mirror "
                 "for linear evaluation; leave it out, or use data.format=image_folder."
             )
         check_dali(cfg)
 
 
-def _check(cfg: DictConfig, declaration: type[Any]) -> None:
+def check_keys(cfg: DictConfig, declaration: type[Section]) -> None:
+    """Checks each key by itself, brings the values into their types and fills in defaults.
+
+    A key that is not declared may stand in the config where others are interpolated from it, as
+    pipelines are from ``view``.
+
+    Args:
+        cfg: composed; changed in place.
+        declaration: of the command's keys.
+
+    Raises:
+        ConfigError: a line for each fault.
+    """
+    OmegaConf.set_struct(cfg, False)
     try:
-        given = OmegaConf.to_container(cfg, resolve=True)
+        given: dict[str, Any] = plain(cfg)
     except OmegaConfBaseException as error:
-        raise ValueError(f"the config cannot be resolved: {error}") from error
-    open_to = (*OTHERS_KEYS, *inspect.signature(Trainer).parameters)
-    for key, value in check_section(declaration, given, open_to=open_to).items():
-        cfg[key] = value
+        raise ConfigError(f"the config cannot be resolved: {error}") from error
+    unread = [key for key in SOLO_LEARN_SCRIPT if given.pop(key, None) is not None]
+    if unread:
+        say("unread", f"{', '.join(unread)}: only solo-learn's own script reads this")
+    for name in set(given) - set(declaration.model_fields):
+        if _interpolated_from(cfg, name):
+            del given[name]
+    names = pipeline_names(cfg)
+    places = {f"augmentations[{place}]": name for place, name in enumerate(names)}
+    checked = check(declaration, given, names=places).model_dump()
+    pipelines = checked.pop("augmentations", None)
+    cfg.update(checked)
+    if names:
+        for name, pipeline in zip(names, pipelines or []):
+            OmegaConf.update(cfg, name, pipeline, merge=False)
+    elif "augmentations" in declaration.model_fields:
+        cfg.augmentations = pipelines
+
+
+def _interpolated_from(cfg: DictConfig, name: str) -> bool:
+    mention = re.compile(rf"\$\{{.*\b{re.escape(str(name))}\b")
+
+    def mentions(written: Any) -> bool:
+        if isinstance(written, dict):
+            return any(map(mentions, written.values()))
+        if isinstance(written, list):
+            return any(map(mentions, written))
+        return isinstance(written, str) and mention.search(written) is not None
+
+    return mentions(OmegaConf.to_container(cfg, resolve=False))
+
+
+def _is_a_method(registered: Any) -> bool:
+    """solo-learn registers its base class and its linear model beside the methods."""
+    return issubclass(registered, BaseMethod) and registered is not BaseMethod
+
+
+def _ours() -> list[str]:
+    """Methods on this plugin's base class, but for those that a host may bring itself."""
+    return [info.name for info in list_methods() if issubclass(info.method, ProjectorMethod)]
+
+
+def _check_training(cfg: DictConfig) -> None:
     require_known("data.dataset", cfg.data.dataset, PROPERTIES)
     check_data(cfg)
     require_known("backbone.name", cfg.backbone.name, BaseMethod._BACKBONES)
-    _try_to_build(cfg)
+    _check_devices(cfg)
+    _refuse(_contradictions_of_training(cfg))
+    _warn_of_schedule(cfg)
+    _build_backbone(cfg)
 
 
-def _checked_pipelines(pipelines: Any) -> list[dict[str, Any]]:
-    if not isinstance(pipelines, ListConfig) or not pipelines:
-        raise ValueError(f"augmentations={pipelines!r}: expected a list of pipelines.")
-    return [
-        _checked_pipeline(pipeline, f"augmentations[{place}]")
-        for place, pipeline in enumerate(OmegaConf.to_container(pipelines))  # type: ignore[arg-type]
-    ]
+def _refuse(contradictions: Iterator[str]) -> None:
+    if text := "\n".join(contradictions):
+        raise ConfigError(text)
 
 
-def _checked_pipeline(given: Any, path: str) -> dict[str, Any]:
-    pipeline = check_section(Pipeline, given, path, open_to=())
-    rrc, jitter = pipeline["rrc"], pipeline["color_jitter"]
-    low, high = rrc.get("crop_min_scale"), rrc.get("crop_max_scale")
-    if rrc["enabled"] and (low is None or high is None or low > high):
-        raise ValueError(
-            f"{path}.rrc has crop_min_scale={low}, crop_max_scale={high}: expected shares of the "
-            "image, the first not above the second."
+def _check_devices(cfg: DictConfig) -> None:
+    if cfg.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"accelerator={cfg.accelerator!r}: there is no CUDA GPU; expected 'cpu'.")
+    given, gpu = cfg.get("devices"), on_gpu(cfg)
+    ids = device_ids(given, gpu)
+    there = torch.cuda.device_count() if gpu else 4 * (os.cpu_count() or 1)
+    if max(ids) >= there:
+        what = f"{there} GPU(s)" if gpu else f"{os.cpu_count()} CPU cores"
+        raise ConfigError(f"devices={given!r}: there are {what} here.")
+
+
+def _contradictions_of_training(cfg: DictConfig) -> Iterator[str]:
+    schedule = cfg.scheduler
+    if schedule.name == "step" and not schedule.lr_decay_steps:
+        yield (
+            "scheduler.lr_decay_steps is missing: the epochs at which scheduler.name=step lowers "
+            "the learning rate, such as [60, 80]."
         )
-    for key in ("brightness", "contrast", "saturation", "hue"):
-        if jitter["prob"] and jitter.get(key) is None:
-            raise ValueError(f"{path}.color_jitter.{key} is missing, and prob is not 0.")
-    return pipeline
+    devices = len(device_ids(cfg.get("devices"), on_gpu(cfg))) * cfg.num_nodes
+    lr = cfg.optimizer.lr * cfg.optimizer.batch_size * devices / 256
+    if schedule.name in ("warmup_cosine", "cosine") and schedule.min_lr > lr:
+        yield (
+            f"scheduler.min_lr={schedule.min_lr:g} is above the learning rate in effect, "
+            f"{lr:g} (optimizer.lr={cfg.optimizer.lr:g} times batch_size x devices / 256): "
+            "expected at most that."
+        )
+    if cfg.gradient_clip_algorithm is not None and not cfg.gradient_clip_val:
+        yield (
+            f"gradient_clip_algorithm={cfg.gradient_clip_algorithm!r} without gradient_clip_val: "
+            "expected the largest gradient there."
+        )
 
 
-def _try_to_build(cfg: DictConfig) -> None:
-    """Builds backbone and optimiser with the kwargs given, for what only they know of them."""
-    kwargs = dict(OmegaConf.select(cfg, "backbone.kwargs") or {})
+def _contradictions_of_pretraining(cfg: DictConfig) -> Iterator[str]:
+    ours = _ours()
+    barlow = cfg.scheduler.name == "barlow_cosine"
+    if cfg.method not in ours and (barlow or cfg.optimizer.bias_lr_ratio is not None):
+        yield (
+            "scheduler.name='barlow_cosine' and optimizer.bias_lr_ratio are for "
+            f"{', '.join(ours)}; method={cfg.method!r} is the host's."
+        )
+    if cfg.method in ours and cfg.momentum is not None:
+        yield f"momentum: method={cfg.method!r} has no momentum encoder; expected null."
+    for key in ("final_lr_ratio", "first_epoch"):
+        if not barlow and cfg.scheduler[key] != PretrainScheduler.model_fields[key].default:
+            yield (
+                f"scheduler.{key}={cfg.scheduler[key]} with scheduler.name="
+                f"{cfg.scheduler.name!r}: it is for 'barlow_cosine'."
+            )
+    if cfg.data.no_labels and cfg.data.dataset == "custom" and cfg.data.val_path is not None:
+        yield (
+            f"data.val_path={cfg.data.val_path!r} with data.no_labels=True: without labels nothing "
+            "is validated; expected data.val_path=null."
+        )
+    if cfg.data.no_labels and cfg.knn_eval.enabled:
+        yield (
+            "knn_eval.enabled=True with data.no_labels=True: there are no classes to predict; "
+            "expected knn_eval.enabled=false."
+        )
+
+
+def _warn_of_schedule(cfg: DictConfig) -> None:
+    schedule, epochs = cfg.scheduler, cfg.max_epochs
+    if "warmup" in schedule.name or schedule.name == "barlow_cosine":
+        if schedule.warmup_epochs > epochs:
+            rank_zero_warn(
+                f"scheduler.warmup_epochs={schedule.warmup_epochs:g} is longer than "
+                f"max_epochs={epochs}: the learning rate never exceeds "
+                f"{epochs / schedule.warmup_epochs:.0%} of optimizer.lr. "
+                "scheduler.warmup_epochs=0 has no warm-up."
+            )
+    elif schedule.name == "step" and min(schedule.lr_decay_steps) >= epochs:
+        rank_zero_warn(
+            f"scheduler.lr_decay_steps={list(schedule.lr_decay_steps)} with max_epochs={epochs}: "
+            "the learning rate is never lowered."
+        )
+
+
+def _check_views(cfg: DictConfig) -> None:
+    """What the method says too, but with the names that a pipeline is overridden by."""
+    most = getattr(METHODS[cfg.method], "max_views", None)
+    if most is None:
+        return
+    pipelines = list(zip(pipeline_names(cfg), cfg.augmentations))
+    sizes = {f"{name}.crop_size={one.crop_size}": plain(one.crop_size) for name, one in pipelines}
+    if any(size != plain(cfg.augmentations[0].crop_size) for size in sizes.values()):
+        raise ConfigError(
+            f"{' with '.join(sizes)}: {cfg.method} takes {most} views of one crop_size; expected "
+            "the same in all. For views of several sizes take multiaug_barlow_twins or "
+            "multiaug_vicreg."
+        )
+    if sum(one.num_crops for _, one in pipelines) != most:
+        counts = ", ".join(f"{name}.num_crops={one.num_crops}" for name, one in pipelines)
+        raise ConfigError(f"{counts}: {cfg.method} takes {most} views together.")
+
+
+def _build_backbone(cfg: DictConfig) -> None:
+    """Builds the backbone with the kwargs given, for what only it knows of them."""
+    kwargs = plain(cfg.backbone.kwargs)
     if kwargs:
         try:
             with torch.device("meta"):
                 BaseMethod._BACKBONES[cfg.backbone.name](method=cfg.get("method"), **kwargs)
         except Exception as error:
-            raise ValueError(
+            raise ConfigError(
                 f"backbone.kwargs={kwargs}: {cfg.backbone.name} does not take them ({error})."
             ) from error
-    kwargs = dict(OmegaConf.select(cfg, "optimizer.kwargs") or {})
-    optimizer: Any = BaseMethod._OPTIMIZERS[cfg.optimizer.name]
-    try:
-        optimizer(
-            [torch.zeros(1, requires_grad=True)],
-            lr=cfg.optimizer.lr,
-            weight_decay=cfg.optimizer.get("weight_decay", 0),
-            **kwargs,
-        )
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"optimizer.kwargs={kwargs}: {cfg.optimizer.name} does not take them ({error})."
-        ) from error
+
+
+def check_knn(cfg: DictConfig) -> None:
+    """Checks a config of ``mixbt-knn``."""
+    _check_evaluation(cfg, KNNConfig)
+    _check_devices(cfg)
+
+
+def check_export(cfg: DictConfig) -> None:
+    """Checks a config of ``mixbt-export``."""
+    _check_evaluation(cfg, ExportConfig)
+
+
+def check_compare(cfg: DictConfig) -> None:
+    """Checks a config of ``mixbt-compare``."""
+    check_keys(cfg, CompareConfig)
+
+
+def _check_evaluation(cfg: DictConfig, declaration: type[Section]) -> None:
+    check_keys(cfg, declaration)
+    if cfg.data.dataset is not None:
+        require_known("data.dataset", cfg.data.dataset, PROPERTIES)
+    if cfg.backbone.name is not None:
+        require_known("backbone.name", cfg.backbone.name, BaseMethod._BACKBONES)
+        _build_backbone(cfg)

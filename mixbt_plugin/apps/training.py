@@ -27,6 +27,7 @@ from mixbt_plugin.apps.validation import ValidationAccuracies
 from mixbt_plugin.data import PROPERTIES, SOURCES
 from mixbt_plugin.host import HOST, add_dataset
 from mixbt_plugin.registry import register
+from mixbt_plugin.settings import ConfigError
 
 
 def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
@@ -49,8 +50,6 @@ def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
     if OmegaConf.select(cfg, "data.dataset") in SOURCES:
         # The parsers want paths, and take one for validation as a sign that there are labels.
         cfg.data.train_path = cfg.data.val_path = "inside the package"
-    if OmegaConf.select(cfg, "auto_resume.enabled"):
-        say("resume", "auto_resume is solo-learn's; here resume_from_checkpoint=auto does it")
     cfg.devices = device_ids(cfg.get("devices", "auto"), on_gpu(cfg))
     if cfg.get("sync_batchnorm") and not on_gpu(cfg):
         say("devices", "sync_batchnorm needs GPUs and is switched off")
@@ -118,7 +117,7 @@ def device_ids(devices: Any, gpu: bool) -> list[int]:
     except (TypeError, ValueError):
         ids = []
     if not ids or len(set(ids)) < len(ids) or min(ids) < 0:
-        raise ValueError(
+        raise ConfigError(
             f"devices={devices!r}: expected a positive number, a list of different ids such as "
             "[0, 1], or 'auto'."
         )
@@ -130,7 +129,7 @@ def require_known(key: str, value: str, known: Any) -> None:
     if value not in known:
         close = difflib.get_close_matches(str(value), known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}."
-        raise ValueError(f"{key}={value!r} is not known: {hint}")
+        raise ConfigError(f"{key}={value!r} is not known: {hint}")
 
 
 def build_trainer(cfg: DictConfig, results: Results, resumed: Resumed | None = None) -> Trainer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +15,7 @@ from mixbt_plugin.host import BaseMethod
 from mixbt_plugin.methods.optimization import BARLOW_COSINE, schedule, with_bias_lr
 from mixbt_plugin.methods.projector import build_projector
 from mixbt_plugin.methods.settings import ProjectorSettings, parse_settings
+from mixbt_plugin.settings import ConfigError, Section
 
 # The terms that are logged are the same on every process by then.
 warnings.filterwarnings("ignore", r"It is recommended to use `self\.log\('train_.*sync_dist")
@@ -34,7 +34,7 @@ class ProjectorMethod(BaseMethod):
         cfg: a config in solo-learn's schema.
     """
 
-    Settings: ClassVar[type[Any]] = ProjectorSettings
+    Settings: ClassVar[type[Section]] = ProjectorSettings
     min_views: ClassVar[int] = 2
     max_views: ClassVar[int | None] = 2
     settings: Any
@@ -62,7 +62,7 @@ class ProjectorMethod(BaseMethod):
         OmegaConf.resolve(cfg)
         cfg = super().add_and_assert_specific_cfg(cfg)
         settings = parse_settings(cls.Settings, cfg.method_kwargs, cfg.method)
-        cfg.method_kwargs = OmegaConf.create(asdict(settings))
+        cfg.method_kwargs = OmegaConf.create(settings.model_dump())
         cls._check_views(cfg)
         return cfg
 
@@ -72,12 +72,12 @@ class ProjectorMethod(BaseMethod):
         views = large + small
         found = f"augmentations: {views} view(s) found ({large} large, {small} small crops); "
         if cls.max_views is not None and (small or views > cls.max_views):
-            raise ValueError(
+            raise ConfigError(
                 f"{found}{cfg.method} takes {cls.max_views} of one crop_size. For more use "
                 "multiaug_barlow_twins or multiaug_vicreg."
             )
         if views < cls.min_views:
-            raise ValueError(
+            raise ConfigError(
                 f"{found}{cfg.method} needs at least {cls.min_views}: raise num_crops or add a "
                 "pipeline."
             )

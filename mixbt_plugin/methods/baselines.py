@@ -5,7 +5,6 @@ They take solo-learn's keys and no others, so that a config means the same on bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -16,7 +15,6 @@ from mixbt_plugin.methods.settings import BarlowTwinsWeights, ProjectorWidths, V
 from mixbt_plugin.registry import register_method
 
 
-@dataclass
 class SoloLearnProjectorSettings(ProjectorWidths):
     """Keys of solo-learn's projector: three layers, with biases."""
 
@@ -27,12 +25,10 @@ class SoloLearnProjectorSettings(ProjectorWidths):
     ddp: ClassVar[str] = "legacy"
 
 
-@dataclass
 class SoloLearnBarlowTwinsSettings(BarlowTwinsWeights, SoloLearnProjectorSettings):
     """Keys of ``method_kwargs`` for ``barlow_twins``."""
 
 
-@dataclass
 class SoloLearnVICRegSettings(VICRegWeights, SoloLearnProjectorSettings):
     """Keys of ``method_kwargs`` for ``vicreg``."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +13,6 @@ from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
 
-@dataclass
 class HSICSSLSettings(BarlowTwinsSettings):
     """Keys of ``method_kwargs`` for ``hsic_ssl``."""
 
@@ -22,10 +20,10 @@ class HSICSSLSettings(BarlowTwinsSettings):
         None,
         help="weight of the off-diagonal term; 1 / proj_output_dim when null",
         source="Barlow-Twins-HSIC README",
-        low=0,
+        ge=0,
     )
     scale_loss: float = setting(
-        1.0, help="factor of the whole loss", source="Barlow-Twins-HSIC", above=0
+        1.0, help="factor of the whole loss", source="Barlow-Twins-HSIC", gt=0
     )
 
     def loss_arguments(self) -> dict[str, Any]:

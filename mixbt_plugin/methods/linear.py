@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -19,39 +17,8 @@ from torch.optim.lr_scheduler import (
 
 from mixbt_plugin.evaluation import classification_step
 from mixbt_plugin.host import LinearModel
-from mixbt_plugin.settings import check_section, setting
-
-SCHEDULERS = ("warmup_cosine", "cosine", "step", "exponential", "reduce", "none")
-
-
-@dataclass
-class LinearSettings:
-    """Keys of how the backbone is used."""
-
-    finetune: bool = setting(False)
-    backbone_batch_norm: str | None = setting(None, choices=("eval", "train"))
-    feature_passes: int = setting(1, low=1)
-
-
-@dataclass
-class LinearSchedule:
-    """``scheduler`` of linear evaluation."""
-
-    name: str = setting(help="the schedule", choices=SCHEDULERS)
-    warmup_epochs: float = setting(None, low=0)
-    warmup_start_lr: float = setting(None, low=0)
-    min_lr: float = setting(None, low=0)
-    lr_decay_steps: list[int] | None = setting(None)
-    gamma: float = setting(0.1, above=0, high=1)
-    interval: str = setting(None, choices=("step", "epoch"))
-
-
-DEFAULTS: Mapping[str, Any] = {
-    **asdict(LinearSettings()),
-    "optimizer.classifier_lr": None,
-    "scheduler.gamma": LinearSchedule.gamma,
-}
-"""Of the keys that the host does not know."""
+from mixbt_plugin.keys import LinearConfig, LinearScheduler, LinearSettings
+from mixbt_plugin.settings import ConfigError, check, fill_in, plain
 
 
 class LinearEvaluation(LinearModel):
@@ -97,8 +64,7 @@ class LinearEvaluation(LinearModel):
     def add_and_assert_specific_cfg(cfg: DictConfig) -> DictConfig:
         """Adds the defaults of the keys that this class reads, and checks them."""
         cfg = LinearModel.add_and_assert_specific_cfg(cfg)
-        for key, default in DEFAULTS.items():
-            OmegaConf.update(cfg, key, OmegaConf.select(cfg, key, default=default), force_add=True)
+        fill_in(cfg, LinearConfig)
         if cfg.backbone_batch_norm is None:
             cfg.backbone_batch_norm = "train" if cfg.finetune else "eval"
         _check(cfg)
@@ -158,23 +124,23 @@ class LinearEvaluation(LinearModel):
 
 
 def _check(cfg: DictConfig) -> None:
-    check_section(LinearSettings, {field.name: cfg[field.name] for field in fields(LinearSettings)})
-    check_section(LinearSchedule, cfg.scheduler, "scheduler", open_to=())
+    check(LinearSettings, {key: cfg[key] for key in LinearSettings.model_fields})
+    check(LinearScheduler, plain(cfg.scheduler), "scheduler")
     name = cfg.scheduler.name
     if cfg.feature_passes > 1 and (cfg.finetune or cfg.backbone_batch_norm == "train"):
         key = "finetune=True" if cfg.finetune else "backbone_batch_norm='train'"
-        raise ValueError(
+        raise ConfigError(
             f"feature_passes={cfg.feature_passes} with {key}: the features are computed once, by a "
             "backbone that does not change; expected feature_passes=1, or finetune=False and "
             "backbone_batch_norm='eval'."
         )
     if name == "step" and not cfg.scheduler.lr_decay_steps:
-        raise ValueError(
+        raise ConfigError(
             "scheduler.lr_decay_steps is missing: the epochs at which scheduler.name=step lowers "
             "the learning rate, such as [60, 80]."
         )
     if name == "exponential" and not 0 < cfg.scheduler.min_lr <= cfg.optimizer.lr:
-        raise ValueError(
+        raise ConfigError(
             f"scheduler.min_lr={cfg.scheduler.min_lr}: scheduler.name=exponential goes from "
             f"optimizer.lr={cfg.optimizer.lr:g} (in effect) down to it; expected a number above 0 "
             "and not above that."
@@ -182,12 +148,12 @@ def _check(cfg: DictConfig) -> None:
     if cfg.optimizer.classifier_lr is None:
         return
     if not cfg.finetune:
-        raise ValueError(
+        raise ConfigError(
             "optimizer.classifier_lr is for finetune=true; the backbone is frozen here, and "
             "optimizer.lr is the classifier's."
         )
     if name == "warmup_cosine":
-        raise ValueError(
+        raise ConfigError(
             "optimizer.classifier_lr: scheduler.name=warmup_cosine starts backbone and classifier "
-            "at one rate; expected one of " + ", ".join(SCHEDULERS[1:]) + "."
+            "at one rate; another schedule keeps two."
         )

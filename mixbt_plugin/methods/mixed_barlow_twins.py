@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from omegaconf import OmegaConf
@@ -17,7 +16,6 @@ from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
 
-@dataclass
 class MixedBarlowTwinsSettings(BarlowTwinsSettings):
     """Keys of ``method_kwargs`` for ``mixbt``."""
 
@@ -26,28 +24,27 @@ class MixedBarlowTwinsSettings(BarlowTwinsSettings):
         help="weight of the regulariser, relative to lamb (mix-bt: 4 on CIFAR and Tiny-ImageNet, "
         "2 on STL-10); 0 is Barlow Twins, without the third forward",
         source="mix-bt on ImageNet",
-        low=0,
+        ge=0,
     )
     lamb_reg_warmup_epochs: float = setting(
         0.0,
         help="epochs in which that weight rises linearly from 0 (mix-bt on ImageNet: 10)",
         source="mix-bt on small images",
-        low=0,
+        ge=0,
     )
     mix_alpha: float = setting(
         1.0,
         help="the mixing coefficient is drawn from Beta(mix_alpha, mix_alpha)",
         source="mix-bt",
-        above=0,
+        gt=0,
     )
     mix_per_sample: bool = setting(
         False, help="draw a coefficient for each image, not one a batch", source="mix-bt"
     )
-    target: str = setting(
+    target: Literal["paper", "imagenet-code"] = setting(
         "paper",
         help="the regulariser's target: paper, or imagenet-code as in mix-bt's main_imagenet.py",
         source="mix-bt README and main.py",
-        choices=("paper", "imagenet-code"),
     )
 
 
@@ -86,7 +83,7 @@ class MixedBarlowTwins(ProjectorMethod):
                 perm=mixing.perm,
                 mix=mixing.coefficient,
                 lamb_reg=lamb_reg,
-                target=self.settings.target,  # type: ignore[arg-type]
+                target=self.settings.target,
                 **shared,
             )
         self.log_terms(

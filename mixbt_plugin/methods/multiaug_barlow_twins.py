@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -14,16 +13,14 @@ from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
 
-@dataclass
 class MultiAugBarlowTwinsSettings(MultiViewSettings, BarlowTwinsSettings):
     """Keys of ``method_kwargs`` for ``multiaug_barlow_twins``."""
 
-    pairing: str = setting(
+    pairing: Literal["all", "mean"] = setting(
         "all",
         help="all: mean over all pairs of views, with two views solo-learn's Barlow Twins; mean: "
         "each view against the mean view, as fastssl does for more than two",
         source="solo-learn at two views",
-        choices=("all", "mean"),
     )
     pooled: bool = setting(
         False,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -14,19 +13,17 @@ from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
 
-@dataclass
 class MultiAugVICRegSettings(MultiViewSettings, VICRegWeights, LossSettings, ProjectorSettings):
     """Keys of ``method_kwargs`` for ``multiaug_vicreg``."""
 
     eps: float = setting(
-        1e-4, help="added to the variances (fastssl: 0)", source="solo-learn", low=0
+        1e-4, help="added to the variances (fastssl: 0)", source="solo-learn", ge=0
     )
-    pairing: str = setting(
+    pairing: Literal["all", "mean"] = setting(
         "all",
         help="all: mean over all pairs of views; mean: each view against the mean of the others, "
         "as fastssl; with two views both are solo-learn's VICReg",
         source="solo-learn at two views",
-        choices=("all", "mean"),
     )
 
     def loss_arguments(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,11 +9,10 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mixbt_plugin.methods.base import ProjectorMethod
-from mixbt_plugin.settings import setting
+from mixbt_plugin.settings import Section, setting
 
 
-@dataclass
-class MultiViewSettings:
+class MultiViewSettings(Section):
     """Keys of how several views pass through the network."""
 
     pooled_batch_norm: bool = setting(

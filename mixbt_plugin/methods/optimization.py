@@ -53,7 +53,7 @@ def schedule(optimizer: Optimizer, cfg: DictConfig, total_steps: float) -> dict[
         total_steps: of the whole training.
     """
     keys = ("warmup_epochs", "final_lr_ratio", "first_epoch")
-    given: dict[str, float] = {key: cfg.scheduler[key] for key in keys if key in cfg.scheduler}
+    given = {key: cfg.scheduler[key] for key in keys if cfg.scheduler.get(key) is not None}
     per_epoch = total_steps / cfg.max_epochs
 
     def factor(step: int) -> float:

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from mixbt_plugin.settings import check_section, setting
+from mixbt_plugin.settings import REQUIRED, Section, check, plain, setting
+
+S = TypeVar("S", bound=Section)
 
 
-@dataclass
-class ProjectorWidths:
+class ProjectorWidths(Section):
     """Keys of the projector that solo-learn's methods have too."""
 
     proj_hidden_dim: int = setting(
-        help="width of the hidden layers", source="required, as in solo-learn", low=1
+        REQUIRED,
+        help="width of the hidden layers",
+        source="required, as in solo-learn",
+        ge=1,
+        le=2**20,
     )
     proj_output_dim: int = setting(
-        help="dimension D of the embeddings", source="required, as in solo-learn", low=1
+        REQUIRED,
+        help="dimension D of the embeddings",
+        source="required, as in solo-learn",
+        ge=1,
+        le=2**20,
     )
 
 
-@dataclass
 class ProjectorSettings(ProjectorWidths):
     """Keys of the projector, shared by all methods."""
 
     proj_num_layers: int = setting(
-        3, help="linear layers; batch-norm and ReLU between them", source="solo-learn", low=1
+        3, help="linear layers; batch-norm and ReLU between them", source="solo-learn", ge=1, le=64
     )
     proj_hidden_bias: bool = setting(
         True,
@@ -46,23 +53,20 @@ class ProjectorSettings(ProjectorWidths):
     )
 
 
-@dataclass
-class LossSettings:
+class LossSettings(Section):
     """Keys of how a loss is computed, shared by all methods."""
 
-    impl: str = setting(
+    impl: Literal["auto", "gram", "dense"] = setting(
         "auto",
         help="side on which the energy is computed: gram (N x N), dense (D x D) or auto",
         source="this plugin",
-        choices=("auto", "gram", "dense"),
     )
-    ddp: str = setting(
+    ddp: Literal["exact", "legacy", "local"] = setting(
         "exact",
         help="exact: the loss of the global batch; legacy: solo-learn's local statistics and "
         "1 / world_size gradient; local: a loss per process, whose gradients are averaged "
         "(fastssl on ImageNet-100)",
         source="this plugin",
-        choices=("exact", "legacy", "local"),
     )
 
     def loss_arguments(self) -> dict[str, Any]:
@@ -70,19 +74,19 @@ class LossSettings:
         return {"impl": self.impl, "ddp": self.ddp}
 
 
-@dataclass
-class BarlowTwinsWeights:
-    """Keys of Barlow Twins' loss that solo-learn's has too."""
+class BarlowTwinsWeights(Section):
+    """Keys of Barlow Twins' loss that solo-learn's has too.
+
+    ``scale_loss`` has solo-learn's default, so that a config means the same there; the functions
+    of `mixbt_plugin.losses` have 1, the papers' formula as it stands.
+    """
 
     lamb: float = setting(
-        0.0051, help="weight of the off-diagonal term", source="solo-learn, barlowtwins", low=0
+        0.0051, help="weight of the off-diagonal term", source="solo-learn, barlowtwins", ge=0
     )
-    scale_loss: float = setting(
-        0.024, help="factor of the whole loss", source="solo-learn", above=0
-    )
+    scale_loss: float = setting(0.024, help="factor of the whole loss", source="solo-learn", gt=0)
 
 
-@dataclass
 class BarlowTwinsSettings(BarlowTwinsWeights, LossSettings, ProjectorSettings):
     """Keys of Barlow Twins' loss."""
 
@@ -95,7 +99,7 @@ class BarlowTwinsSettings(BarlowTwinsWeights, LossSettings, ProjectorSettings):
         1e-5,
         help="added to the variance (mix-bt, HSIC-SSL, fastssl: 0)",
         source="solo-learn, barlowtwins",
-        low=0,
+        ge=0,
     )
 
     def loss_arguments(self) -> dict[str, Any]:
@@ -109,37 +113,33 @@ class BarlowTwinsSettings(BarlowTwinsWeights, LossSettings, ProjectorSettings):
         }
 
 
-@dataclass
-class VICRegWeights:
+class VICRegWeights(Section):
     """Keys of VICReg's loss that solo-learn's has too."""
 
     sim_loss_weight: float = setting(
-        25.0, help="weight of the invariance term", source="solo-learn", low=0
+        25.0, help="weight of the invariance term", source="solo-learn", ge=0
     )
     var_loss_weight: float = setting(
-        25.0, help="weight of the variance term", source="solo-learn", low=0
+        25.0, help="weight of the variance term", source="solo-learn", ge=0
     )
     cov_loss_weight: float = setting(
-        1.0, help="weight of the covariance term", source="solo-learn", low=0
+        1.0, help="weight of the covariance term", source="solo-learn", ge=0
     )
 
 
-def parse_settings(declaration: type, method_kwargs: DictConfig | None, method: str) -> Any:
+def parse_settings(declaration: type[S], method_kwargs: DictConfig | None, method: str) -> S:
     """Checks ``method_kwargs`` against a method's declaration.
 
     Args:
-        declaration: dataclass of `setting` fields.
+        declaration: a `Section`.
         method_kwargs: the config's node.
         method: name for the messages.
 
     Returns:
-        An instance of the dataclass, defaults filled in.
+        The settings, defaults filled in.
 
     Raises:
-        ValueError: an unknown or missing key, a value of the wrong type or out of range; names
-            the key, the value and what would be right.
+        ConfigError: unknown and missing keys, values of the wrong type or out of range; names the
+            key, the value and what would be right.
     """
-    given: Any = {} if method_kwargs is None else method_kwargs
-    if OmegaConf.is_config(given):
-        given = OmegaConf.to_container(given, resolve=True)
-    return declaration(**check_section(declaration, given, "method_kwargs", owner=method))
+    return check(declaration, plain(method_kwargs), "method_kwargs", owner=method)

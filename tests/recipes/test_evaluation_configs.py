@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mixbt_plugin.apps.command import config_root, shipped_configs
-from mixbt_plugin.apps.schema import LinearEvaluation as LinearSchema
-from mixbt_plugin.apps.schema import Pretraining, check_linear
+from mixbt_plugin.apps.schema import check_linear
 from mixbt_plugin.apps.training import prepare
 from mixbt_plugin.data import complete_images, linear_transforms, passes_transform
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
+from mixbt_plugin.keys import LinearConfig, PretrainConfig
 from mixbt_plugin.methods import LinearEvaluation
 from tests.recipes.shipped import FIELDS, composed, header
 
@@ -98,5 +97,5 @@ def test_a_comparison_names_shipped_configs(config: str) -> None:
 def test_no_folder_has_the_name_of_a_key() -> None:
     """Hydra would take ``finetune=true`` for the choice of a file in it."""
     folders = {path.name for path in config_root().iterdir()}
-    keys = {field.name for declared in (Pretraining, LinearSchema) for field in fields(declared)}
+    keys = {*PretrainConfig.model_fields, *LinearConfig.model_fields}
     assert not folders & keys

@@ -356,7 +356,11 @@ def test_every_parity_config_says_where_it_deviates() -> None:
     [
         ("scheduler.name", "barlow_cosine", "scheduler.name='barlow_cosine' and optimizer.bias_lr"),
         ("optimizer.bias_lr_ratio", 0.1, "method='barlow_twins' is the host's"),
-        ("scheduler.first_epoch", 1, "scheduler.first_epoch with scheduler.name='warmup_cosine'"),
+        (
+            "scheduler.first_epoch",
+            1,
+            "scheduler.first_epoch=1.0 with scheduler.name='warmup",
+        ),
     ],
 )
 def test_the_hosts_methods_refuse_what_only_these_know(key: str, value: Any, message: str) -> None:

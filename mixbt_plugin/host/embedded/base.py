@@ -16,12 +16,13 @@ from torch.optim.lr_scheduler import MultiStepLR
 from mixbt_plugin.backbones import build_backbone
 from mixbt_plugin.evaluation import OnlineKNN, accuracy_at_k
 from mixbt_plugin.host.embedded.backbones import BACKBONES
-from mixbt_plugin.host.embedded.config import add_shared_defaults, set_defaults
 from mixbt_plugin.host.embedded.optimization import (
     OPTIMIZERS,
     LinearWarmupCosineAnnealingLR,
     without_decay_on_bias_and_norm,
 )
+from mixbt_plugin.keys import PretrainConfig
+from mixbt_plugin.settings import fill_in
 
 
 def weighted_mean(outputs: list[dict[str, Any]], key: str) -> Tensor:
@@ -132,16 +133,7 @@ class BaseMethod(OptimizedModule):
     @staticmethod
     def add_and_assert_specific_cfg(cfg: DictConfig) -> DictConfig:
         """Adds the defaults of the keys that this class reads."""
-        add_shared_defaults(cfg)
-        set_defaults(
-            cfg,
-            {
-                "knn_eval.enabled": False,
-                "knn_eval.k": 20,
-                "knn_eval.distance_func": "euclidean",
-                "method_kwargs": {},
-            },
-        )
+        fill_in(cfg, PretrainConfig)
         return cfg
 
     @property

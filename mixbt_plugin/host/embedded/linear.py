@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mixbt_plugin.evaluation import classification_step
 from mixbt_plugin.host.embedded.base import OptimizedModule, weighted_mean
-from mixbt_plugin.host.embedded.config import add_shared_defaults, set_defaults
+from mixbt_plugin.keys import LinearConfig
+from mixbt_plugin.settings import ConfigError, fill_in
 
 
 class LinearModel(OptimizedModule):
@@ -46,10 +47,9 @@ class LinearModel(OptimizedModule):
     @staticmethod
     def add_and_assert_specific_cfg(cfg: DictConfig) -> DictConfig:
         """Adds the defaults of the keys that this class reads."""
-        add_shared_defaults(cfg)
-        set_defaults(cfg, {"finetune": False, "optimizer.layer_decay": 0.0})
+        fill_in(cfg, LinearConfig)
         if cfg.optimizer.layer_decay:
-            raise ValueError(
+            raise ConfigError(
                 f"optimizer.layer_decay={cfg.optimizer.layer_decay}: needs solo-learn; without it "
                 "leave the key out."
             )
