@@ -106,14 +106,14 @@ class Backbone(Section):
     """``backbone``."""
 
     name: str = setting(REQUIRED, "one of the host's backbones")
-    kwargs: dict[str, Any] | None = setting({}, "of its constructor")
+    kwargs: dict[str, Any] = setting({}, "of its constructor")
 
 
 class PretrainedBackbone(Section):
     """``backbone`` of an evaluation."""
 
     name: str | None = setting(None, "that of args.json beside the checkpoint where null")
-    kwargs: dict[str, Any] | None = setting({}, "of its constructor")
+    kwargs: dict[str, Any] = setting({}, "of its constructor")
 
 
 class Data(Section):
@@ -210,11 +210,11 @@ class Optimizer(Section):
     lr: NotNegative = setting(REQUIRED, "learning rate of 256 images a step")
     weight_decay: NotNegative = setting(0.0, "L2 penalty")
     exclude_bias_n_norm_wd: bool = setting(False, "no weight decay on these")
-    kwargs: dict[str, Any] | None = setting({}, "of the optimiser's constructor")
+    kwargs: dict[str, Any] = setting({}, "of the optimiser's constructor")
 
     @model_validator(mode="after")
     def _kwargs(self) -> Optimizer:
-        declared, given = OPTIMIZER_KWARGS[self.name], self.kwargs or {}
+        declared, given = OPTIMIZER_KWARGS[self.name], self.kwargs
         others = {key for one in OPTIMIZER_KWARGS.values() for key in one.model_fields}
         foreign = (others - set(declared.model_fields)).intersection(given)
         if foreign:
@@ -418,7 +418,7 @@ class PretrainConfig(Training):
     """A config of ``mixbt-pretrain``."""
 
     method: str = setting(REQUIRED, "one of the registered methods")
-    method_kwargs: dict[str, Any] | None = setting({}, "the method's keys")
+    method_kwargs: dict[str, Any] = setting({}, "the method's keys")
     pretrained_feature_extractor: str | None = setting(
         None, "path of weights that the backbone starts from"
     )

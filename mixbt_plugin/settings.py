@@ -62,7 +62,7 @@ class Section(BaseModel):
     def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[str(info.field_name)]
         if value is None or value == "None":
-            return {} if section_of(field) else None
+            return {} if section_of(field) or get_origin(field.annotation) is dict else None
         takes_text = any(k is str or get_origin(k) is Literal for k in _kinds(field.annotation))
         return _from_text(value) if isinstance(value, str) and not takes_text else value
 
