@@ -45,6 +45,10 @@ def fit(trainer: Trainer, model: Any, train: Any, validation: Any, resumed: Resu
         around.enter_context(warnings.catch_warnings())
         # Our loaders go on within an epoch.
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
+        # What the methods log is the same on every process by then.
+        warnings.filterwarnings(
+            "ignore", r"It is recommended to use `self\.log\('train_.*sync_dist"
+        )
         for callback in callbacks:
             if isinstance(callback, Requeue):
                 around.enter_context(callback.listening())

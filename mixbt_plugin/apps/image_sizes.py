@@ -17,6 +17,7 @@ from torch import nn
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.data import image_size
 from mixbt_plugin.host import build_backbone
+from mixbt_plugin.settings import ConfigError
 
 Size = tuple[int, int]
 
@@ -32,7 +33,7 @@ def fit_backbone_to_views(cfg: DictConfig) -> None:
         cfg: parsed, with ``augmentations``; changed in place.
 
     Raises:
-        ValueError: the backbone takes no images of these sizes; names the keys that it has for it.
+        ConfigError: the backbone takes no images of these sizes; names the keys that it has for it.
     """
     sizes = list(dict.fromkeys(image_size(view.crop_size) for view in cfg.augmentations))
     given = _kwargs(cfg)
@@ -56,7 +57,7 @@ def fit_backbone_to_views(cfg: DictConfig) -> None:
     )
     if "unexpected keyword argument 'img_size'" in problem_then:
         problem_then, hint = problem, "Expected another crop_size or another backbone."
-    raise ValueError(
+    raise ConfigError(
         f"backbone.name={cfg.backbone.name!r} does not take views of {_named(sizes)} pixels: "
         f"{problem_then} {hint}"
     )
@@ -71,12 +72,12 @@ def require_image_size(cfg: DictConfig, method: str | None, crop_size: Any) -> N
         crop_size: of the images.
 
     Raises:
-        ValueError: names ``data.augmentations.crop_size`` and the keys of ``backbone.kwargs``.
+        ConfigError: names ``data.augmentations.crop_size`` and the keys of ``backbone.kwargs``.
     """
     sizes = [image_size(crop_size)]
     problem = _problem(cfg, method, _kwargs(cfg), sizes)
     if problem is not None:
-        raise ValueError(
+        raise ConfigError(
             f"data.augmentations.crop_size: {cfg.backbone.name} with backbone.kwargs="
             f"{_kwargs(cfg)} does not take images of {_named(sizes)} pixels: {problem} Expected "
             "the size of pre-training; timm's ViT and Swin also take others with "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar
 
 import torch
@@ -16,9 +15,6 @@ from mixbt_plugin.methods.optimization import BARLOW_COSINE, schedule, with_bias
 from mixbt_plugin.methods.projector import build_projector
 from mixbt_plugin.methods.settings import ProjectorSettings, parse_settings
 from mixbt_plugin.settings import ConfigError, Section
-
-# The terms that are logged are the same on every process by then.
-warnings.filterwarnings("ignore", r"It is recommended to use `self\.log\('train_.*sync_dist")
 
 
 class ProjectorMethod(BaseMethod):
@@ -116,12 +112,13 @@ class ProjectorMethod(BaseMethod):
     def log_terms(self, terms: dict[str, Tensor]) -> None:
         """Logs terms of the loss, each as ``train_<name>``, as means over the processes.
 
-        With ``ddp: exact`` every process has the terms of the global batch already. Otherwise one
+        With ``ddp: exact`` every process has the terms of the global batch already; settings
+        without ``ddp`` have those of a process. Then one
         reduction is shared by all of them; Lightning's ``sync_dist`` would put a barrier and a
         reduction of its own behind each, at each step.
         """
         values = torch.stack([value.detach() for value in terms.values()])
-        if self.settings.ddp != "exact":
+        if getattr(self.settings, "ddp", None) != "exact":
             values = mean_over_processes(values)
         named = {f"train_{name}": value for name, value in zip(terms, values)}
         self.log_dict(named, on_epoch=True, sync_dist=False)

@@ -16,6 +16,7 @@ from torch import nn
 from mixbt_plugin.backbones import build_backbone
 from mixbt_plugin.host.embedded import dali_loaders
 from mixbt_plugin.host.embedded.backbones import BACKBONES
+from mixbt_plugin.host.embedded.base import OptimizedModule
 from mixbt_plugin.host.embedded.config import parse_linear_cfg, parse_pretrain_cfg
 from mixbt_plugin.host.embedded.optimization import (
     LARS,
@@ -119,6 +120,14 @@ def test_schedule_at_its_corners() -> None:
     assert rates[9] == rates[10] == pytest.approx(1.0)
     assert rates[60] == pytest.approx(0.5)
     assert rates[110] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_schedule_that_the_host_has_not_is_refused_where_it_is_asked_for() -> None:
+    """As in solo-learn, whose parser does not look at its name: methods may have their own."""
+    module = OptimizedModule()
+    module.scheduler = "barlow_cosine"
+    with pytest.raises(ValueError, match="scheduler.name='barlow_cosine': expected warmup_cosine"):
+        module.build_scheduler(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0))
 
 
 def test_no_decay_on_bias_and_norm() -> None:

@@ -22,7 +22,7 @@ from mixbt_plugin.host.embedded.optimization import (
     without_decay_on_bias_and_norm,
 )
 from mixbt_plugin.keys import PretrainConfig
-from mixbt_plugin.settings import fill_in
+from mixbt_plugin.settings import ConfigError, fill_in
 
 
 def weighted_mean(outputs: list[dict[str, Any]], key: str) -> Tensor:
@@ -64,11 +64,19 @@ class OptimizedModule(pl.LightningModule):
         )  # type: ignore[call-arg]
 
     def build_scheduler(self, optimizer: Optimizer) -> Any:
-        """Schedule by ``scheduler.name``, in Lightning's terms; None for ``"none"``."""
+        """Schedule by ``scheduler.name``, in Lightning's terms; None for ``"none"``.
+
+        Raises:
+            ConfigError: there is no such schedule.
+        """
         if self.scheduler == "none":
             return None
         if self.scheduler == "step":
             return MultiStepLR(optimizer, list(self.lr_decay_steps or []))
+        if self.scheduler != "warmup_cosine":
+            raise ConfigError(
+                f"scheduler.name={self.scheduler!r}: expected warmup_cosine, step or none."
+            )
         max_steps: float = self.max_epochs
         warmup_steps = self.warmup_epochs
         if self.scheduler_interval == "step":
@@ -107,7 +115,6 @@ class BaseMethod(OptimizedModule):
         super().__init__()
         cfg = self.add_and_assert_specific_cfg(cfg)
         self.cfg = cfg
-        self.backbone_name: str = cfg.backbone.name
         self.backbone, self.features_dim = build_backbone(self._BACKBONES, cfg, cfg.method)
         self.num_classes: int = cfg.data.num_classes
         self.classifier = nn.Linear(self.features_dim, self.num_classes)
@@ -123,7 +130,6 @@ class BaseMethod(OptimizedModule):
         self.num_large_crops: int = cfg.data.num_large_crops
         self.num_small_crops: int = cfg.data.num_small_crops
         self.num_crops = self.num_large_crops + self.num_small_crops
-        self.multicrop = self.num_small_crops != 0
 
         self.knn_eval: bool = cfg.knn_eval.enabled
         if self.knn_eval:
