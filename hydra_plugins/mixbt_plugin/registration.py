@@ -1,7 +1,7 @@
 """Registers the methods when Hydra starts inside solo-learn, and shows it the shipped configs.
 
 Hydra imports this module in every Hydra application of the environment, before the application's
-task function runs. So it imports nothing but Hydra, does something only where solo-learn's methods
+task function runs. So it imports nothing but Hydra and OmegaConf, does something only where solo-learn's methods
 are already imported, and never raises: a failure is kept for ``mixbt-doctor`` and printed once.
 """
 
@@ -10,7 +10,9 @@ import warnings
 from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
 # In a wheel, and in a checkout.
 CONFIGS = [Path(__file__).parents[2] / place for place in ("mixbt_plugin/configs", "configs")]
@@ -36,8 +38,23 @@ def _register() -> None:
 _register()
 
 
+def _offer_defaults(file: Path) -> None:
+    """Makes the sections of ``defaults.yaml`` parts that configs name: ``/defaults: pretrain``."""
+    sections = OmegaConf.load(file)
+    parts = {
+        "commands": ("commands",),
+        "pretrain": ("commands", "training", "pretrain"),
+        "linear": ("commands", "training", "linear"),
+    }
+    for name, names in parts.items():
+        node = OmegaConf.merge(*(sections[each] for each in names))
+        ConfigStore.instance().store(
+            name, node, group="defaults", package="_global_", provider="mixbt_plugin"
+        )
+
+
 class MixBTPlugin(SearchPathPlugin):
-    """Lets the shipped configs name each other from their root, such as ``/linear/base``."""
+    """Lets configs name parts of the shipped ones from their root: ``/views: digits``."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Registers the methods, where the application imported solo-learn; adds the configs."""
@@ -45,3 +62,4 @@ class MixBTPlugin(SearchPathPlugin):
         for folder in CONFIGS:
             if folder.is_dir():
                 search_path.append(provider="mixbt_plugin", path=f"file://{folder}")
+                _offer_defaults(folder / "defaults.yaml")

@@ -12,10 +12,13 @@ import hydra
 from omegaconf import DictConfig
 
 from mixbt_plugin.apps.overrides import with_quoted_paths
+from mixbt_plugin.apps.renamed import renamed
 
 PACKAGE = Path(__file__).parents[1]
 PATH_FLAGS = ("--config-path", "-cp")
 NAME_FLAGS = ("--config-name", "-cn")
+CFG_FLAGS = ("--cfg", "-c")
+PACKAGE_FLAGS = {"--package", "-p"}
 NO_CONFIG_FLAGS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i")
 
 
@@ -29,6 +32,7 @@ def run_command(
     name: str,
     default_config: str | None = None,
     more_groups: tuple[str, ...] = (),
+    shows: bool = False,
 ) -> None:
     """Runs ``mixbt_plugin.apps.<name>.task`` as a Hydra application.
 
@@ -40,32 +44,74 @@ def run_command(
         name: of the module, and of the command's folder of shipped configs.
         default_config: name of the config that is taken where none is given.
         more_groups: further folders of configs of this command.
+        shows: whether the module's ``show`` answers ``--cfg job``, with more than Hydra knows.
     """
     # In place: Lightning starts the other processes with the same words.
     sys.argv[1:] = with_quoted_paths(sys.argv[1:])
-    argv = sys.argv
-    for position, word in enumerate(argv):
-        flag, equals, value = word.partition("=")
-        if flag in PATH_FLAGS and equals:
-            argv[position] = f"{flag}={find_folder(value, name)}"
-        elif flag in PATH_FLAGS and position + 1 < len(argv):
-            argv[position + 1] = str(find_folder(argv[position + 1], name))
-    flags = {word.partition("=")[0] for word in argv[1:]}
+    folder, config = _take(PATH_FLAGS), _take(NAME_FLAGS)
+    if config is not None:
+        _refuse_renamed(folder or name, config, name)
+        _put(NAME_FLAGS, config)
+    if folder is not None:
+        _put(PATH_FLAGS, str(find_folder(folder, name)))
+    flags = {word.partition("=")[0] for word in sys.argv[1:]}
     if default_config is None and flags.isdisjoint({*NAME_FLAGS, *NO_CONFIG_FLAGS}):
         known = [line for each in (name, *more_groups) for line in _shipped(each)]
         shipped = "\n".join(f"  {line}" for line in known)
         sys.exit(f"Which config? For instance one of\n{shipped}")
 
     module = f"mixbt_plugin.apps.{name}"
+    action = "show" if shows and _takes_out_cfg_job() else "task"
 
     def task(cfg: DictConfig) -> Any:
-        return import_module(module).task(cfg)
+        return getattr(import_module(module), action)(cfg)
 
     # What Hydra calls the application.
     task.__module__ = module
     hydra.main(
         version_base="1.2", config_path=str(config_root() / name), config_name=default_config
     )(task)()
+
+
+def _take(flags: tuple[str, ...]) -> str | None:
+    """Takes a flag out of the command line; gives its value, None where it is not there."""
+    for position, word in enumerate(sys.argv):
+        flag, equals, value = word.partition("=")
+        if flag in flags and equals:
+            del sys.argv[position]
+            return value
+        if flag in flags and position + 1 < len(sys.argv):
+            value = sys.argv[position + 1]
+            del sys.argv[position : position + 2]
+            return value
+    return None
+
+
+def _put(flags: tuple[str, ...], value: str) -> None:
+    """Puts a flag at the beginning of the command line, where Hydra takes it before overrides."""
+    sys.argv[1:1] = [flags[0], value]
+
+
+def _takes_out_cfg_job() -> bool:
+    """Takes ``--cfg job`` out of the command line, and says whether it was there."""
+    if not PACKAGE_FLAGS.isdisjoint(sys.argv):
+        return False  # a part of the config, which Hydra shows
+    wanted = _take(CFG_FLAGS)
+    if wanted == "job" and "--resolve" in sys.argv:
+        sys.argv.remove("--resolve")
+    elif wanted not in (None, "job"):
+        _put(CFG_FLAGS, str(wanted))
+    return wanted == "job"
+
+
+def _refuse_renamed(folder: str, config: str, group: str) -> None:
+    """Ends the command where this was a recipe's name; says what it is now."""
+    root = config_root().resolve()
+    for place in (Path(folder), root / folder, root / group / folder):
+        path = (place / config.removesuffix(".yaml")).resolve()
+        name = str(path.relative_to(root)) if path.is_relative_to(root) else ""
+        if replacement := renamed(name):
+            sys.exit(f"{name} is no recipe of its own any more: {replacement}")
 
 
 def find_folder(value: str, group: str) -> Path:
@@ -78,12 +124,8 @@ def find_folder(value: str, group: str) -> Path:
 
 
 def shipped_configs(group: str) -> list[Path]:
-    """The shipped configs of a command that can be started, without the parts that they share."""
-    return [
-        path
-        for path in sorted((config_root() / group).rglob("*.yaml"))
-        if path.stem != "base" and path.parent.name != "augmentations"
-    ]
+    """The shipped configs of a command."""
+    return sorted((config_root() / group).rglob("*.yaml"))
 
 
 def _shipped(group: str) -> list[str]:

@@ -7,7 +7,7 @@ from mixbt_plugin.apps.command import run_command
 
 def pretrain() -> None:
     """``mixbt-pretrain``."""
-    run_command("pretrain", more_groups=("parity",))
+    run_command("pretrain", more_groups=("parity",), shows=True)
 
 
 def linear() -> None:

@@ -14,7 +14,7 @@ from mixbt_plugin.apps.image_sizes import fit_backbone_to_views
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
-from mixbt_plugin.apps.schema import check_pretraining
+from mixbt_plugin.apps.schema import check_pretraining, complete_pretraining
 from mixbt_plugin.apps.weights import start_from
 from mixbt_plugin.data import (
     NetworkImages,
@@ -30,6 +30,7 @@ from mixbt_plugin.data import (
 )
 from mixbt_plugin.data.sources import SOURCES
 from mixbt_plugin.host import METHODS, parse_pretrain_cfg
+from mixbt_plugin.registry import register
 
 
 def pretrain(cfg: DictConfig) -> Path:
@@ -97,6 +98,13 @@ def _validation(cfg: DictConfig, images: NetworkImages) -> Any:
         return None
     _, still = evaluation_transforms(cfg.data.dataset, images.size, images.mean, images.std)
     return loaders.val_loader(validation_dataset(cfg, still), cfg)
+
+
+def show(cfg: DictConfig) -> None:
+    """What ``--cfg job`` prints: the config as `pretrain` prints it, wherever the images are."""
+    register()
+    complete_pretraining(cfg)
+    training.print_config(cfg)
 
 
 def task(cfg: DictConfig) -> None:

@@ -40,6 +40,19 @@ def check_pretraining(cfg: DictConfig) -> None:
     Raises:
         ConfigError: names the keys, their values and what would be right.
     """
+    complete_pretraining(cfg)
+    _check_training(cfg)
+    _refuse(_contradictions_of_pretraining(cfg))
+    _check_views(cfg)
+    if cfg.data.format == "dali":
+        check_dali(cfg)
+
+
+def complete_pretraining(cfg: DictConfig) -> None:
+    """The part of `check_pretraining` that asks neither the machine nor the data.
+
+    Each key is checked by itself, and all defaults are filled in, those of ``method_kwargs`` too.
+    """
     check_keys(cfg, PretrainConfig)
     known = [name for name, method in METHODS.items() if _is_a_method(method)]
     require_known("method", cfg.method, known)
@@ -47,11 +60,6 @@ def check_pretraining(cfg: DictConfig) -> None:
         if info.name == cfg.method:
             settings = parse_settings(info.method.Settings, cfg.method_kwargs, cfg.method)
             cfg.method_kwargs = settings.model_dump()
-    _check_training(cfg)
-    _refuse(_contradictions_of_pretraining(cfg))
-    _check_views(cfg)
-    if cfg.data.format == "dali":
-        check_dali(cfg)
 
 
 def check_linear(cfg: DictConfig) -> None:

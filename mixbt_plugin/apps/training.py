@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps.checkpointer import Checkpointer, check_name
@@ -47,6 +48,7 @@ def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
             add_dataset(name, known.num_classes)
     check(cfg)
     check_name(cfg)
+    print_config(cfg)
     if OmegaConf.select(cfg, "data.dataset") in SOURCES:
         # The parsers want paths, and take one for validation as a sign that there are labels.
         cfg.data.train_path = cfg.data.val_path = "inside the package"
@@ -54,6 +56,12 @@ def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
     if cfg.get("sync_batchnorm") and not on_gpu(cfg):
         say("devices", "sync_batchnorm needs GPUs and is switched off")
         cfg.sync_batchnorm = False
+
+
+@rank_zero_only
+def print_config(cfg: DictConfig) -> None:
+    """Prints the whole config, with the defaults of what it does not say."""
+    print(OmegaConf.to_yaml(cfg, resolve=True))
 
 
 def set_up(model: Any, cfg: DictConfig) -> Any:

@@ -17,10 +17,10 @@ from mixbt_plugin.data import as_tensor, batch_augmentation, pretrain_dataset
 from tests.apps.composing import composed
 
 SMALL = (
-    *("data.augment=batch", "max_epochs=2", "+limit_train_batches=2", "+limit_val_batches=1"),
+    *("data.augment=batch", "max_epochs=2", "limit_train_batches=2", "limit_val_batches=1"),
     *("optimizer.batch_size=32", "+backbone.kwargs.width=8", "precision=32"),
-    *("accelerator=cpu", "checkpoint.keep_prev=true", "+enable_progress_bar=false"),
-    *("+enable_model_summary=false", "data.fraction=0.05", "knn_eval.enabled=false"),
+    *("accelerator=cpu", "checkpoint.keep_prev=true", "enable_progress_bar=false"),
+    *("enable_model_summary=false", "data.fraction=0.05", "knn_eval.enabled=false"),
 )
 
 

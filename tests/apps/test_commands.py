@@ -25,8 +25,8 @@ from tests.images import CLASSES, image_folder
 SMALL = [
     "optimizer.batch_size=64",
     "max_epochs=2",
-    "+limit_train_batches=2",
-    "+limit_val_batches=2",
+    "limit_train_batches=2",
+    "limit_val_batches=2",
     "backbone.kwargs.width=8",
     "data.num_workers=0",
     "precision=32",
@@ -153,8 +153,8 @@ def test_colour_patches_tensorboard_and_wandb(monkeypatch: pytest.MonkeyPatch) -
         "data.color=true",
         "tensorboard.enabled=true",
         "wandb.enabled=true",
-        "+wandb.offline=true",
-        "+accumulate_grad_batches=2",
+        "wandb.offline=true",
+        "accumulate_grad_batches=2",
         data="photo_patches",
     )
     assert list(checkpoint.parent.glob("events.out.tfevents.*"))
@@ -189,7 +189,7 @@ def test_custom_folder_with_and_without_labels(tmp_path: Path) -> None:
         *custom[:1],
         f"data.train_path={flat}",
         "data.val_path=null",
-        "+data.no_labels=true",
+        "data.no_labels=true",
         "optimizer.batch_size=4",
         "data.fraction=0.5",
         "checkpoint.dir=unlabelled",
@@ -219,7 +219,7 @@ def assert_each_process_had_its_own_views(cfg: DictConfig) -> None:
 @pytest.mark.parametrize("resumed_with,augment", [(1, "batch"), (2, "image"), (2, "batch")])
 def test_two_processes_then_resumed(resumed_with: int, augment: str) -> None:
     """Through Hydra and Lightning's own launcher, on gloo."""
-    two = ["accelerator=cpu", "+strategy=ddp", "optimizer.batch_size=32", f"data.augment={augment}"]
+    two = ["accelerator=cpu", "strategy=ddp", "optimizer.batch_size=32", f"data.augment={augment}"]
     words = [*two, "devices=2", "checkpoint.keep_prev=true"]
     checkpoint = pretrain("mixbt", *words, record=augment == "batch")
     if augment == "batch":

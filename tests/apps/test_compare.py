@@ -13,7 +13,7 @@ from tests.apps.composing import composed
 
 SMALL = (
     *("max_epochs=2", "optimizer.batch_size=64", "data.num_workers=0", "data.color=true"),
-    *("+backbone.kwargs.width=8", "+limit_train_batches=2", "precision=32", "view.crop_size=8"),
+    *("+backbone.kwargs.width=8", "limit_train_batches=2", "precision=32", "view.crop_size=8"),
 )
 
 

@@ -16,7 +16,7 @@ from tests.apps.composing import composed
 
 SMALL = (
     *("+backbone.kwargs.width=4", "optimizer.batch_size=16", "data.num_workers=0"),
-    *("+limit_train_batches=2", "+limit_val_batches=1", "precision=32", "accelerator=cpu"),
+    *("limit_train_batches=2", "limit_val_batches=1", "precision=32", "accelerator=cpu"),
     *("max_epochs=2", "checkpoint.keep_prev=true", "+optimizer.kwargs.eps=1e-2"),
 )
 """A large eps keeps AdamW from enlarging the rounding errors of small gradients."""
@@ -48,7 +48,7 @@ def test_compiled_resumed_and_evaluated(backend: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(nn.Module, "compile", compile)
     plain = weights(run("plain"))
     assert not compiled
-    folder = run("whole", "+performance.compile=true")
+    folder = run("whole", "performance.compile=true")
     assert compiled == ["NarrowResNet10", "Sequential"]
     whole = weights(folder)
     assert list(whole) == list(plain)
@@ -57,12 +57,12 @@ def test_compiled_resumed_and_evaluated(backend: str, monkeypatch: pytest.Monkey
 
     (earlier,) = folder.glob("*-ep0.ckpt")
     resume = f"resume_from_checkpoint='{earlier}'"
-    resumed = weights(run("resumed", "+performance.compile=true", resume))
+    resumed = weights(run("resumed", "performance.compile=true", resume))
     assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
 
     (last,) = folder.glob("*-ep1.ckpt")
     small = [word for word in SMALL if "keep_prev" not in word and "eps" not in word]
-    words = (*small, f"pretrained_feature_extractor='{last}'", "+performance.compile=true")
+    words = (*small, f"pretrained_feature_extractor='{last}'", "performance.compile=true")
     frozen = weights(linear(composed("linear/photo_patches.yaml", *words)))
     assert len(compiled) == 5
     key = "backbone.stages.0.conv1.weight"

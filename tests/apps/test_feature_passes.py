@@ -34,9 +34,9 @@ from tests.made_images import without_checksums
 
 CONFIG = "linear/fastssl/mnist5k.yaml"
 SMALL = (
-    *("max_epochs=2", "feature_passes=3", "+limit_train_batches=2", "+limit_val_batches=2"),
+    *("max_epochs=2", "feature_passes=3", "limit_train_batches=2", "limit_val_batches=2"),
     *("optimizer.batch_size=64", "data.num_workers=0", "checkpoint.dir=models"),
-    *("data.fraction=0.05", "+enable_progress_bar=false"),
+    *("data.fraction=0.05", "enable_progress_bar=false"),
 )
 
 
@@ -112,7 +112,7 @@ def test_features_do_not_depend_on_workers_or_what_was_drawn_before() -> None:
 def test_views_keep_their_own_size_and_statistics() -> None:
     """As fastssl's of STL-10, where the whole image has others."""
     cfg = configured(
-        *("data.augmentations.crop_size=24", "+data.augmentations.mean=[1.0,1.0,1.0]"),
+        *("data.augmentations.crop_size=24", "data.augmentations.mean=[1.0,1.0,1.0]"),
         *("+view.mean=[0.0,0.0,0.0]", "+view.std=[1.0,1.0,1.0]"),
     )
     whole, *views = passes_transform(cfg)(evaluated_image())
@@ -205,10 +205,10 @@ def test_fastssls_protocol_on_made_images(
     [
         ("feature_passes=0", "feature_passes=0: expected at least 1"),
         ("finetune=true", "feature_passes=3 with finetune=True"),
-        ("+backbone_batch_norm=train", "feature_passes=3 with backbone_batch_norm='train'"),
+        ("backbone_batch_norm=train", "feature_passes=3 with backbone_batch_norm='train'"),
         ("augmentations=[]", r"feature_passes=3 with augmentations=\[\]: expected a pipeline"),
-        ("+mixup=0.5", "feature_passes=3 with mixup=0.5: expected 0"),
-        ("+cutmix=0.5", "feature_passes=3 with cutmix=0.5: expected 0"),
+        ("mixup=0.5", "feature_passes=3 with mixup=0.5: expected 0"),
+        ("cutmix=0.5", "feature_passes=3 with cutmix=0.5: expected 0"),
         ("devices=2", r"feature_passes=3 with devices=\[0, 1\], num_nodes=1: expected one device"),
     ],
 )

@@ -18,8 +18,8 @@ from tests.apps.untrained import checkpoint_of
 from tests.images import image_folder
 
 SMALL = (
-    *("max_epochs=2", "+limit_train_batches=2", "+limit_val_batches=2", "optimizer.batch_size=64"),
-    *("data.num_workers=0", "checkpoint.dir=models", "+enable_progress_bar=false"),
+    *("max_epochs=2", "limit_train_batches=2", "limit_val_batches=2", "optimizer.batch_size=64"),
+    *("data.num_workers=0", "checkpoint.dir=models", "enable_progress_bar=false"),
 )
 
 
@@ -78,12 +78,12 @@ def test_a_resumed_run_knows_the_epochs_before(checkpoint: Path) -> None:
 
 
 def test_mixup_cutmix_and_label_smoothing_train(checkpoint: Path) -> None:
-    mixing = ("finetune=true", "+mixup=0.8", "+cutmix=1.0", "+label_smoothing=0.1")
+    mixing = ("finetune=true", "mixup=0.8", "cutmix=1.0", "label_smoothing=0.1")
     folder = evaluate(checkpoint, *mixing)
     assert logged(folder, "train_loss_epoch")
     assert not logged(folder, "train_acc1_epoch")
     assert {row["evaluation"] for row in results(folder)} == {"fine-tuned"}
-    smoothed = evaluate(checkpoint, "+label_smoothing=0.1", "optimizer.lr=0")
+    smoothed = evaluate(checkpoint, "label_smoothing=0.1", "optimizer.lr=0")
     plain = evaluate(checkpoint, "optimizer.lr=0")
     assert logged(smoothed, "val_loss") == logged(plain, "val_loss")
     assert logged(smoothed, "train_loss_epoch") != logged(plain, "train_loss_epoch")
@@ -126,9 +126,9 @@ def test_images_and_targets_are_mixed_alike(key: str) -> None:
 @pytest.mark.parametrize(
     "override,message",
     [
-        ("+mixup=-1", "mixup=-1: expected a number of at"),
-        ("+cutmix=-0.5", "cutmix=-0.5: expected a number of"),
-        ("+label_smoothing=2", "label_smoothing=2: expected a num"),
+        ("mixup=-1", "mixup=-1: expected a number of at"),
+        ("cutmix=-0.5", "cutmix=-0.5: expected a number of"),
+        ("label_smoothing=2", "label_smoothing=2: expected a num"),
         ("+auto_augment=true", "auto_augment: solo-learn's own main_linear.py does it"),
         ("scheduler.name=cosin", "scheduler.name='cosin': expected one of"),
         ("+augmentations=5", "augmentations=5: expected a list of pipelines"),
@@ -142,7 +142,7 @@ def test_refusals_come_before_training(checkpoint: Path, override: str, message:
 
 def test_mixing_needs_an_even_batch(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="optimizer.batch_size=63: mixup and cutmix"):
-        evaluate(checkpoint, "+mixup=1", "optimizer.batch_size=63")
+        evaluate(checkpoint, "mixup=1", "optimizer.batch_size=63")
 
 
 def test_few_classes(checkpoint: Path, tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ def test_images_are_those_of_pretraining(
     "override,message",
     [
         ("data.augmentations.crop_size=0", "crop_size=0: expected a positive"),
-        ("+data.augmentations.mean=[0.5]", r"mean=\[0.5\]: expected three"),
-        ("+data.augmentations.std=[0,0,0]", r"std=.*: expected three"),
+        ("data.augmentations.mean=[0.5]", r"mean=\[0.5\]: expected three"),
+        ("data.augmentations.std=[0,0,0]", r"std=.*: expected three"),
         ("accelerator=gpu", "accelerator='gpu': there is no CUDA GPU here"),
     ],
 )

@@ -61,7 +61,7 @@ def no_training() -> Any:
             "optimizer.batch_size=5000: the training set has only 4000",
         ),
         (["precision=8"], "precision=8: expected one of 16, 32"),
-        (["data.dataset=custom", "+data.train_path=/nowhere"], "nowhere"),
+        (["data.dataset=custom", "data.train_path=/nowhere"], "nowhere"),
         (["data.fraction=1.5"], "data.fraction=1.5: expected a share in (0, 1)"),
     ],
 )
@@ -91,7 +91,7 @@ def test_pretrain(overrides: list[str], message: str) -> None:
             "data.val_path='other': its classes are not those of data.train_",
         ),
         (
-            ["data.dataset=imagenet", "+data.no_labels=true"],
+            ["data.dataset=imagenet", "data.no_labels=true"],
             "data.no_labels=True with data.dataset='imagenet': it is for 'custom'",
         ),
         (["data.format=h5"], "data.format='h5' with data.dataset='custom': it is for imagenet, im"),

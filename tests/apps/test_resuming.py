@@ -43,7 +43,7 @@ def command(*overrides: str) -> list[str]:
     return [
         *(sys.executable, "-m", "mixbt_plugin.apps.pretrain"),
         *("--config-path", "pretrain/photo_patches", "--config-name", "mixbt"),
-        *("max_epochs=4", "+limit_train_batches=4", "+limit_val_batches=1", "precision=32"),
+        *("max_epochs=4", "limit_train_batches=4", "limit_val_batches=1", "precision=32"),
         *("+backbone.kwargs.width=8", "optimizer.batch_size=64", "data.num_workers=1"),
         *("method_kwargs.lamb_reg=4", "+method_kwargs.lamb_reg_warmup_epochs=3"),
         *("checkpoint.keep_prev=true", *overrides),

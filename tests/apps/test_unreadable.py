@@ -63,14 +63,14 @@ def test_some_are_looked_at_before_training(images: Path) -> None:
     with pytest.raises(UnreadableImageError, match=r"1 of 16 images .*class3/0.png.*data.unreada"):
         pretrain(config(images))
     assert not Path("models").exists()
-    pretrain(config(images, "+data.unreadable=skip", "max_epochs=1"))
+    pretrain(config(images, "data.unreadable=skip", "max_epochs=1"))
 
 
 def test_nothing_readable(images: Path) -> None:
     for file in (images / "train").rglob("*.png"):
         file.write_bytes(b"")
     with pytest.raises(UnreadableImageError, match="16 of 16 images"):
-        pretrain(config(images, "+data.unreadable=skip"))
+        pretrain(config(images, "data.unreadable=skip"))
 
 
 def test_skipped_ones_are_counted_in_the_log_and_by_knn(
@@ -78,7 +78,7 @@ def test_skipped_ones_are_counted_in_the_log_and_by_knn(
 ) -> None:
     (images / "val" / "class0" / "1.png").write_bytes(b"")
     with pytest.warns(UserWarning, match="skipped: .*class2/7.png: cannot be read as an image"):
-        folder = pretrain(config(images, "+data.unreadable=skip", "data.num_workers=0"))
+        folder = pretrain(config(images, "data.unreadable=skip", "data.num_workers=0"))
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     for split, count in (("train", 3), ("val", 1)):
         logged = [row[f"{split}_replaced_images"] for row in rows]
@@ -89,7 +89,7 @@ def test_skipped_ones_are_counted_in_the_log_and_by_knn(
 
 
 def batches(images: Path, workers: int, epochs: range) -> list[Any]:
-    cfg = config(images, "+data.unreadable=skip", f"data.num_workers={workers}")
+    cfg = config(images, "data.unreadable=skip", f"data.num_workers={workers}")
     dataset = pretrain_dataset(cfg, lambda image: torch.from_numpy(np.array(image)))
     epoch = SimpleNamespace(processed=0)
     progress = SimpleNamespace(epoch_progress=SimpleNamespace(current=epoch))
@@ -114,7 +114,7 @@ def test_the_same_images_on_resume_and_with_any_number_of_workers(images: Path) 
 
 @pytest.mark.filterwarnings("ignore:skipped")
 def test_a_fraction_is_replaced_from_itself(images: Path) -> None:
-    cfg = config(images, "+data.unreadable=skip", "data.fraction=0.5")
+    cfg = config(images, "data.unreadable=skip", "data.fraction=0.5")
     train, _ = evaluation_datasets(cfg, str, str)
     part = take_fraction(train, 0.5)
     chosen = set(part.images.indices)

@@ -53,7 +53,7 @@ def config(images: Path, *overrides: str, method: str = "multiaug_barlow_twins")
         *(f"data.val_path={images / 'val'}", "data.num_workers=1", "optimizer.batch_size=16"),
         *("backbone.name=narrow_resnet10", "+backbone.kwargs.width=8", "max_epochs=1"),
         *("precision=32", "accelerator=cpu", "checkpoint.dir=models"),
-        *("data.format=dali", "+dali.device=cpu"),
+        *("data.format=dali", "dali.device=cpu"),
         *(text for text in overrides if text not in of_pipelines),
     )
     cfg: Any = OmegaConf.create(OmegaConf.to_container(shipped, resolve=True))
@@ -116,7 +116,7 @@ def test_images_classes_and_fraction_are_those_of_the_folder(
     """Of pipelines that change nothing but the statistics."""
     cfg = parsed(
         images,
-        *(*STILL, *given, f"data.fraction={fraction}", "+dali.encode_indexes_into_labels=true"),
+        *(*STILL, *given, f"data.fraction={fraction}", "dali.encode_indexes_into_labels=true"),
         "optimizer.batch_size=8",
     )
     expected: Any = pretrain_dataset(cfg, pretrain_transform(cfg))
@@ -136,7 +136,7 @@ def test_without_labels_and_a_batch_keeps_its_images(images: Path) -> None:
     folder = images / "train" / "class0"
     cfg = parsed(
         images,
-        *(f"data.train_path={folder}", "+data.no_labels=true", "optimizer.batch_size=2"),
+        *(f"data.train_path={folder}", "data.no_labels=true", "optimizer.batch_size=2"),
     )
     loader = iter(set_up(dali_pretraining(cfg, world_size=1)))
     kept = []
@@ -150,7 +150,7 @@ def test_without_labels_and_a_batch_keeps_its_images(images: Path) -> None:
 
 @marked
 def test_two_processes_share_the_images(images: Path) -> None:
-    cfg = parsed(images, "+dali.encode_indexes_into_labels=true", "optimizer.batch_size=8")
+    cfg = parsed(images, "dali.encode_indexes_into_labels=true", "optimizer.batch_size=8")
     seen = [
         {int(n) for indexes, *_ in set_up(dali_pretraining(cfg, 2), rank, 2) for n in indexes}
         for rank in range(2)
@@ -176,7 +176,7 @@ def test_linear_evaluation(images: Path, size: int) -> None:
         "linear/custom.yaml",
         f"pretrained_feature_extractor='{checkpoint}'",
         *(f"data.train_path={images / 'train'}", f"data.val_path={images / 'val'}"),
-        *("data.format=dali", "+dali.device=cpu", "data.num_workers=1", "max_epochs=1"),
+        *("data.format=dali", "dali.device=cpu", "data.num_workers=1", "max_epochs=1"),
         *("optimizer.batch_size=16", "precision=32", "accelerator=cpu"),
         *(f"++data.augmentations.crop_size={size}", "checkpoint.dir=models"),
     )
@@ -188,7 +188,7 @@ def test_linear_evaluation(images: Path, size: int) -> None:
 def test_a_list_of_files_is_refused_in_fine_tuning(images: Path) -> None:
     words = (
         *(f"data.train_path={images / 'train'}", f"data.val_path={images / 'val'}"),
-        *("data.format=dali", "+dali.device=cpu", "data.train_subset=1percent.txt"),
+        *("data.format=dali", "dali.device=cpu", "data.train_subset=1percent.txt"),
         *("pretrained_feature_extractor=weights.pth", "backbone.name=resnet18"),
     )
     Path("weights.pth").touch()
@@ -233,8 +233,8 @@ def test_resumed_it_says_that_it_is_not_exact(
         (["dali.device=tpu"], "dali.device='tpu': expected 'gpu' or 'cpu'"),
         (["augmentations.1.crop_size=[32,24]"], r"augmentations\[1\].crop_size=\[32, 24\] with"),
         (["augmentations.0.equalization.prob=0.1"], r"augmentations\[0\].equalization.prob=0.1 wi"),
-        (["+data.unreadable=skip"], "data.unreadable='skip' with data.format='dali'"),
-        (["+data.train_subset=1.txt"], "data.train_subset='1.txt' with data.format='dali': DALI r"),
+        (["data.unreadable=skip"], "data.unreadable='skip' with data.format='dali'"),
+        (["data.train_subset=1.txt"], "data.train_subset='1.txt' with data.format='dali': DALI r"),
         (["optimizer.batch_size=64"], "optimizer.batch_size=64: the training set has only 48"),
         (["data.fraction=0.01"], "data.fraction=0.01: cannot be drawn from 48 images"),
         (["data.dataset=cifar10"], "data.format='dali' with data.dataset='cifar10': it is for im"),

@@ -190,8 +190,8 @@ def test_a_config_can_say_fastssls_schedule_on_imagenet_1k(tmp_path: Path) -> No
         "parity/fastssl/imagenet100/multiaug_barlow_twins_2views",
         tmp_path,
         *("data.dataset=imagenet", "optimizer.name=adamw", "optimizer.lr=0.001"),
-        *("scheduler.name=barlow_cosine", "+scheduler.warmup_epochs=1"),
-        *("+scheduler.final_lr_ratio=0.001", f"+scheduler.first_epoch={1 / epoch}"),
+        *("scheduler.name=barlow_cosine", "scheduler.warmup_epochs=1"),
+        *("scheduler.final_lr_ratio=0.001", f"scheduler.first_epoch={1 / epoch}"),
     )
     official = Official(18, (512, 512), 525_824, 1e-3, 256, epochs)
     assert IMAGES["imagenet"] // official.batch == epoch
