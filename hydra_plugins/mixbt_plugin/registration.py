@@ -1,8 +1,9 @@
 """Registers the methods when Hydra starts inside solo-learn, and shows it the shipped configs.
 
 Hydra imports this module in every Hydra application of the environment, before the application's
-task function runs. So it imports nothing but Hydra and OmegaConf, does something only where solo-learn's methods
-are already imported, and never raises: a failure is kept for ``mixbt-doctor`` and printed once.
+task function runs. So it imports nothing but Hydra and OmegaConf, does something only where
+solo-learn's methods are already imported, and never raises: a failure is kept for ``mixbt-doctor``
+and printed once.
 """
 
 import sys

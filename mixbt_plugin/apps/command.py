@@ -75,7 +75,7 @@ def run_command(
 
 def _take(flags: tuple[str, ...]) -> str | None:
     """Takes a flag out of the command line; gives its value, None where it is not there."""
-    for position, word in enumerate(sys.argv):
+    for position, word in enumerate(sys.argv[1:], start=1):
         flag, equals, value = word.partition("=")
         if flag in flags and equals:
             del sys.argv[position]

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.data import BatchKey, BatchViews, as_tensor, batch_augmentation, pretrain_dataset
@@ -254,6 +255,32 @@ def test_without_a_config_the_shipped_ones_are_listed() -> None:
         in done.stderr
     )
     assert "augmentations" not in done.stderr
+
+
+def test_an_old_name_is_answered_with_what_replaces_it() -> None:
+    words = ("--config-path", "pretrain/cifar", "--config-name", "mixbt_resnet50")
+    done = run("pretrain", *words, check=False)
+    assert done.returncode != 0
+    assert "--config-path pretrain/cifar --config-name mixbt backbone.name=resnet50" in done.stderr
+
+
+def test_the_whole_config_is_shown_and_saved() -> None:
+    """By ``--cfg job``, by the run, and beside the checkpoint: all defaults too."""
+    small = [word.replace("backbone.kwargs", "+backbone.kwargs") for word in SMALL]
+    words = ["--config-path", "pretrain/mnist5k", "--config-name", "hsic_ssl", *small]
+    shown = run("pretrain", *words, "--cfg", "job").stdout
+    config = yaml.safe_load(shown)
+    assert config["method_kwargs"]["proj_output_bias"] is True
+    assert config["method_kwargs"]["lamb"] is None
+    assert config["numerics"]["max_skipped"] == 10
+    printed = run("pretrain", *words).stdout
+    assert yaml.safe_load(printed[: printed.index("\n\n")]) == config
+
+    (saved,) = (json.loads(path.read_text()) for path in Path("models").rglob("args.json"))
+    different = {key for key in config if saved[key] != config[key]}
+    # The host adds counts, the optimiser's own defaults and the rates in effect.
+    assert different <= {"data", "optimizer", "devices", "view"}
+    assert saved["method_kwargs"] == config["method_kwargs"]
 
 
 def test_unknown_config_folder() -> None:

@@ -32,7 +32,7 @@ WORDS = (
 
 
 def run_here(*words: str) -> Path:
-    quiet = ("++enable_progress_bar=false", "+enable_model_summary=false")
+    quiet = ("enable_progress_bar=false", "enable_model_summary=false")
     return pretrain(composed("pretrain/photo_patches/mixbt.yaml", *WORDS, *quiet, *words))
 
 
@@ -61,7 +61,7 @@ def wait_for(pattern: str, process: subprocess.Popen[str]) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_sigterm_ends_with_143_and_says_what_to_type(processes: int) -> None:
-    several = [f"devices={processes}", *(["+strategy=ddp"] if processes > 1 else [])]
+    several = [f"devices={processes}", *(["strategy=ddp"] if processes > 1 else [])]
     process = start("max_epochs=1000", *several)
     try:
         wait_for("trained_models/mixbt/*/*-ep0.ckpt", process)
@@ -90,7 +90,7 @@ def two_nodes(*words: str, **environment: str) -> list[subprocess.Popen[str]]:
         free.bind(("127.0.0.1", 0))
         job["MASTER_PORT"] = str(free.getsockname()[1])
     parts = [{"SLURM_PROCID": str(node), "SLURM_NODEID": str(node)} for node in (0, 1)]
-    several = ("devices=1", "++num_nodes=2", "+strategy=ddp", "max_epochs=30", *words)
+    several = ("devices=1", "num_nodes=2", "strategy=ddp", "max_epochs=30", *words)
     return [start(*several, **job, **part) for part in parts]
 
 

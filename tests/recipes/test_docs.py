@@ -16,6 +16,8 @@ def row(config: str) -> str:
     fields = header(config)
     name = config.split("/")[-1]
     cells = [fields[key].rstrip(".") for key in ("What", "Source", "Reported", "Run here")]
+    if "Variants" in fields:
+        cells[0] += f"; variants: {fields['Variants']}"
     # An upright stroke would end the cell.
     text = " | ".join(cell.replace("|", "\\|") for cell in cells)
     return f"| [{name}](../configs/{config}.yaml) | {text} |"

@@ -37,7 +37,7 @@ def test_config_composes_parses_and_builds(config: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", CONFIGS, ids=slug)
 def test_config_says_what_it_reproduces(config: str) -> None:
     fields = header(config)
-    assert set(FIELDS) <= set(fields) <= {*FIELDS, "Deviates"}
+    assert set(FIELDS) <= set(fields) <= {*FIELDS, "Deviates", "Variants"}
     assert all(fields.values())
     assert fields["Run here"].split(",")[0] in ("yes", "no")
 
