@@ -9,6 +9,7 @@ and printed once.
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -41,7 +42,7 @@ _register()
 
 def _offer_defaults(file: Path) -> None:
     """Makes the sections of ``defaults.yaml`` parts that configs name: ``/defaults: pretrain``."""
-    sections = OmegaConf.load(file)
+    sections: Any = OmegaConf.load(file)
     parts = {
         "commands": ("commands",),
         "pretrain": ("commands", "training", "pretrain"),
