@@ -320,6 +320,15 @@ class Numerics(Section):
     warn_of_collapse: bool = setting(True, "warn of dimensions that are constant")
 
 
+class Diagnostics(Section):
+    """``diagnostics``."""
+
+    enabled: bool = setting(False, "measure held-out images during pre-training")
+    every_n_epochs: Count = setting(1, "epochs from one measurement to the next")
+    images: Count = setting(2048, "how many images, rounded down to whole batches")
+    keep_best: bool = setting(False, "keep the checkpoint of the epoch with the best features")
+
+
 class Dali(Section):
     """``dali``, of data.format=dali."""
 
@@ -429,6 +438,7 @@ class PretrainConfig(Training):
     )
     optimizer: PretrainOptimizer = section("the optimiser")
     scheduler: PretrainScheduler = section("the learning rate over time")
+    diagnostics: Diagnostics = section("what is measured without labels")
     knn_eval: OnlineKNN = section("kNN beside the training")
     momentum: dict[str, Any] | None = setting(None, "of solo-learn's momentum methods")
 

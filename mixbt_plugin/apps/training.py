@@ -25,6 +25,7 @@ from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.seeding import SeedEachBatch
 from mixbt_plugin.apps.slurm import Requeue, slurm_job_id
 from mixbt_plugin.apps.validation import ValidationAccuracies
+from mixbt_plugin.apps.watching import Watch
 from mixbt_plugin.data import PROPERTIES, SOURCES
 from mixbt_plugin.host import HOST, add_dataset
 from mixbt_plugin.registry import register
@@ -181,6 +182,8 @@ def _callbacks(cfg: DictConfig, results: Results, resumed: Resumed | None) -> li
         callbacks.append(FollowThisConfig(resumed))
     if cfg.data.get("unreadable") == "skip":
         callbacks.append(LogReplacedImages())
+    if OmegaConf.select(cfg, "diagnostics.enabled"):
+        callbacks.append(Watch(cfg))
     checkpointer = None
     if cfg.checkpoint.enabled and not cfg.get("fast_dev_run"):
         checkpointer = Checkpointer(cfg)

@@ -3,6 +3,7 @@
 from mixbt_plugin.diagnostics.hypersphere import alignment, uniformity
 from mixbt_plugin.diagnostics.lidar import lidar
 from mixbt_plugin.diagnostics.metrics import Diagnostics
+from mixbt_plugin.diagnostics.overfitting import Measured, Overfitting, overfitting
 from mixbt_plugin.diagnostics.redundancy import dead_dimensions, off_diagonal_energy
 from mixbt_plugin.diagnostics.spectrum import (
     PowerLaw,
@@ -15,6 +16,8 @@ from mixbt_plugin.diagnostics.spectrum import (
 
 __all__ = [
     "Diagnostics",
+    "Measured",
+    "Overfitting",
     "PowerLaw",
     "alignment",
     "alpha_req",
@@ -24,6 +27,7 @@ __all__ = [
     "fit_power_law",
     "lidar",
     "off_diagonal_energy",
+    "overfitting",
     "rank_me",
     "uniformity",
 ]
