@@ -174,7 +174,7 @@ def _lines(declaration: type[Section], given: Any, error: Any, owner: str) -> It
         else:
             whose = f" of {owner}" if owner else ""
             yield f"{name} is not a key{whose}: {_nearest(key, inside, declaration, owner)}"
-    elif error["type"] == "missing":
+    elif error["type"] == "missing" or (value is None and field and field.is_required()):
         where = f"; {owner} has no default for it" if owner else ""
         yield f"{name} is missing: {field.description}{where}."  # type: ignore[union-attr]
     elif error["type"] == "value_error" and (field is None or section_of(field)):

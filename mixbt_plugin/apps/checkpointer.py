@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from mixbt_plugin.checkpoints import put_in_place
+from mixbt_plugin.settings import ConfigError, MissingFileError
 
 CONFIG_FILE = "args.json"
 PARTIAL = ".partial"
@@ -153,7 +154,7 @@ def check_name(cfg: DictConfig) -> None:
     """Raises ValueError where ``name``, which checkpoints are called by, is no file's name."""
     name = cfg.get("name")
     if name is not None and (not str(name).strip(". ") or any(c in str(name) for c in "/\\\0")):
-        raise ValueError(
+        raise ConfigError(
             f"name={name!r}: checkpoints are called by it; expected a name without '/', and "
             "checkpoint.dir for the folder."
         )
@@ -169,7 +170,5 @@ def load_config(checkpoint: str | Path) -> DictConfig:
     config = checkpoint.parent / CONFIG_FILE
     for path in (checkpoint, config):
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: no such file; {CONFIG_FILE} lies beside a checkpoint."
-            )
+            raise MissingFileError(f"{path}: no such file; {CONFIG_FILE} lies beside a checkpoint.")
     return OmegaConf.create(json.loads(config.read_text()))

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from mixbt_plugin.apps.overrides import with_quoted_paths
 from mixbt_plugin.apps.renamed import renamed
+from mixbt_plugin.settings import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
 PATH_FLAGS = ("--config-path", "-cp")
@@ -38,6 +39,7 @@ def run_command(
 
     ``--config-path`` is a folder here, or one of the shipped ones, such as ``pretrain/cifar``.
     Without it and with ``--config-name`` alone, the shipped folder of the command is searched.
+    A config that is refused ends in one message and exit status 2.
     Paths may hold what Hydra's grammar would stumble over (`with_quoted_paths`).
 
     Args:
@@ -64,7 +66,11 @@ def run_command(
     action = "show" if shows and _takes_out_cfg_job() else "task"
 
     def task(cfg: DictConfig) -> Any:
-        return getattr(import_module(module), action)(cfg)
+        try:
+            return getattr(import_module(module), action)(cfg)
+        except ConfigError as error:
+            print(f"mixbt-{name}: {error}", file=sys.stderr)
+            sys.exit(2)
 
     # What Hydra calls the application.
     task.__module__ = module

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from mixbt_plugin.apps.command import run_command
 
 
@@ -34,4 +36,4 @@ def doctor() -> int:
     """``mixbt-doctor``; what it returns is the command's exit status."""
     from mixbt_plugin.apps.doctor import main
 
-    return main()
+    return main(sys.argv[1:])

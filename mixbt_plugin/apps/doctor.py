@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
 
@@ -32,12 +33,18 @@ OPTIONAL = {
 }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Prints the report.
 
+    Args:
+        arguments: of the command line, which takes none.
+
     Returns:
-        0 where the methods can be used, 1 where they cannot.
+        0 where the methods can be used, 1 where they cannot, 2 with arguments.
     """
+    if arguments:
+        print(f"mixbt-doctor takes no arguments, found {' '.join(arguments)}.", file=sys.stderr)
+        return 2
     problems: list[str] = []
     print(f"python {platform.python_version()} at {sys.executable}")
     for name in REQUIRED:
@@ -125,4 +132,4 @@ def _version(name: str) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.apps import commands
 from mixbt_plugin.apps.printing import say
+from mixbt_plugin.apps.schema import check_export
 from mixbt_plugin.apps.weights import load_pretrained
 from mixbt_plugin.checkpoints import export_backbone
 from mixbt_plugin.registry import register
@@ -29,6 +30,7 @@ def export(cfg: DictConfig) -> Path:
             network, or its features differ.
     """
     register()
+    check_export(cfg)
     model, pretrain_cfg, _, images = load_pretrained(cfg)
     kwargs: Any = OmegaConf.to_container(pretrain_cfg.backbone.get("kwargs") or OmegaConf.create())
     say("input", images)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,14 @@ from omegaconf import DictConfig
 from mixbt_plugin.apps import commands, training
 from mixbt_plugin.apps.features import extract_features
 from mixbt_plugin.apps.printing import say
+from mixbt_plugin.apps.schema import check_knn
 from mixbt_plugin.apps.weights import Pretrained, load_pretrained
 from mixbt_plugin.checkpoints import put_in_place
 from mixbt_plugin.data import SOURCES, check_data, existing_path, has_training_labels, properties
-from mixbt_plugin.evaluation import DISTANCES, KNNScores, knn_scores
+from mixbt_plugin.evaluation import KNNScores, knn_scores
 from mixbt_plugin.registry import register
+from mixbt_plugin.settings import ConfigError
 
-FEATURES = ("backbone", "projector")
 Row = dict[str, Any]
 
 
@@ -45,12 +45,7 @@ def knn(cfg: DictConfig) -> list[Row]:
         ValueError: a key is missing or has a value that cannot be used.
     """
     register()
-    _check_choices("feature_type", cfg.feature_type, FEATURES)
-    _check_choices("distance_function", cfg.distance_function, DISTANCES)
-    if any(k < 1 for k in cfg.k):
-        raise ValueError(f"k={list(cfg.k)}: expected numbers of at least 1.")
-    if not all(0 < t < math.inf for t in cfg.temperature):
-        raise ValueError(f"temperature={list(cfg.temperature)}: expected finite numbers above 0.")
+    check_knn(cfg)
     device = "cuda" if training.on_gpu(cfg) else "cpu"
     pretrained = load_pretrained(cfg)
     if has_training_labels(pretrained.cfg):
@@ -70,7 +65,7 @@ def knn(cfg: DictConfig) -> list[Row]:
     rows = []
     for kind, distance, k in product(cfg.feature_type, cfg.distance_function, cfg.k):
         if kind not in features.test.features:
-            raise ValueError(
+            raise ConfigError(
                 f"feature_type={kind!r}: there is no projector; take feature_type=[backbone]."
             )
         for temperature in cfg.temperature if distance == "cosine" else [None]:
@@ -112,12 +107,6 @@ def _labels(pretrained: Pretrained, checkpoint: Path) -> Row:
         "val_path": data.get("val_path") if not in_a_package else None,
         **pretrained.images.labels(),
     }
-
-
-def _check_choices(key: str, values: Any, choices: tuple[str, ...]) -> None:
-    for value in values:
-        if value not in choices:
-            raise ValueError(f"{key}={value!r}: expected of {', '.join(choices)}.")
 
 
 def add_to_table(table: Path, rows: list[Row]) -> None:

@@ -30,6 +30,7 @@ from mixbt_plugin.data import (
 )
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
 from mixbt_plugin.methods import LinearEvaluation
+from mixbt_plugin.settings import ConfigError, MissingFileError
 
 
 def linear(cfg: DictConfig) -> Path:
@@ -113,15 +114,15 @@ def _complete_from_pretraining(cfg: DictConfig) -> DictConfig | None:
     OmegaConf.set_struct(cfg, False)
     given = OmegaConf.select(cfg, "pretrained_feature_extractor")
     if given is None:
-        raise ValueError("pretrained_feature_extractor is missing: the path of a checkpoint.")
+        raise ConfigError("pretrained_feature_extractor is missing: the path of a checkpoint.")
     checkpoint = Path(given)
     if not checkpoint.is_file():
-        raise FileNotFoundError(f"{checkpoint}: no such checkpoint.")
+        raise MissingFileError(f"{checkpoint}: no such checkpoint.")
     described = (checkpoint.parent / CONFIG_FILE).is_file()
     theirs = load_config(checkpoint) if described else OmegaConf.create({})
     if OmegaConf.select(cfg, "backbone.name") is None:
         if not described:
-            raise ValueError(
+            raise ConfigError(
                 f"backbone.name is missing: no {CONFIG_FILE} beside {checkpoint} tells it."
             )
         kwargs = OmegaConf.select(cfg, "backbone.kwargs") or {}
@@ -139,11 +140,11 @@ def _name(cfg: DictConfig) -> str:
 
 def _check(cfg: DictConfig) -> None:
     if cfg.auto_augment:
-        raise ValueError(
+        raise ConfigError(
             "auto_augment: solo-learn's own main_linear.py does it; leave it out here."
         )
     if (cfg.mixup or cfg.cutmix) and cfg.optimizer.batch_size % 2:
-        raise ValueError(
+        raise ConfigError(
             f"optimizer.batch_size={cfg.optimizer.batch_size}: mixup and cutmix mix the batch "
             "with itself in reverse and need an even number."
         )
@@ -170,7 +171,7 @@ def _check_passes(cfg: DictConfig) -> None:
         ),
     ):
         if wrong:
-            raise ValueError(
+            raise ConfigError(
                 f"feature_passes={cfg.feature_passes} with {found}: expected {right}; or "
                 "feature_passes=1."
             )

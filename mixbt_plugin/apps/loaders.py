@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from mixbt_plugin.apps.restoring import Resumed
 from mixbt_plugin.apps.seeding import EpochBatchSampler, EpochSampler, SeededDataset
 from mixbt_plugin.data import BatchViews
+from mixbt_plugin.settings import ConfigError
 from mixbt_plugin.views import BatchAugmentation
 
 
@@ -51,7 +52,7 @@ def train_loader(
     )
     if len(sampler) < cfg.optimizer.batch_size:
         processes = f" on {trainer.world_size} processes" if trainer.world_size > 1 else ""
-        raise ValueError(
+        raise ConfigError(
             f"optimizer.batch_size={cfg.optimizer.batch_size}{processes}: the training set has "
             f"only {len(dataset)} images, and incomplete batches are dropped."
         )

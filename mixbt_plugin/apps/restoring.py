@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.checkpoints import read_checkpoint
+from mixbt_plugin.settings import ConfigError
 
 Content = dict[str, Any]
 
@@ -44,7 +45,7 @@ class Resumed(TorchCheckpointIO):
         self.path = path
         content = read_checkpoint(path)
         if "epoch" not in content:
-            raise ValueError(f"{path}: holds no 'epoch'; weights alone cannot be resumed.")
+            raise ConfigError(f"{path}: holds no 'epoch'; weights alone cannot be resumed.")
         self.first_epoch, batches = _position(content)
         # Those whose gradients were not yet taken are gone through again.
         self.first_batch = batches // accumulated * accumulated

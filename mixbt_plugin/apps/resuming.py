@@ -13,6 +13,7 @@ from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.restoring import Resumed
 from mixbt_plugin.apps.slurm import is_started_again, slurm_job_id
 from mixbt_plugin.keys import LinearConfig, PretrainConfig, complete
+from mixbt_plugin.settings import ConfigError
 
 NOT_OF_THE_TRAINING = (
     *("resume_from_checkpoint", "auto_resume", "checkpoint", "wandb", "wandb_run_id"),
@@ -121,7 +122,7 @@ def _take_up(cfg: DictConfig, theirs: DictConfig, resumed: Resumed) -> None:
     for key in changed:
         reason = _why_not(key, ours, other, resumed)
         if reason:
-            raise ValueError(
+            raise ConfigError(
                 f"resume_from_checkpoint={str(resumed.path)!r}: that run has {key}="
                 f"{other.get(key)}, this one {key}={ours.get(key)}. {reason}"
             )

@@ -97,7 +97,7 @@ def on_gpu(cfg: DictConfig) -> bool:
     require_known("accelerator", accelerator, ("auto", "gpu", "cuda", "cpu"))
     there = torch.cuda.is_available()
     if accelerator in ("gpu", "cuda") and not there:
-        raise ValueError(
+        raise ConfigError(
             f"accelerator={accelerator!r}: there is no CUDA GPU here; expected 'cpu' or 'auto'."
         )
     return there and accelerator != "cpu"

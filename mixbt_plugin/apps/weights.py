@@ -31,6 +31,7 @@ from mixbt_plugin.data import (
     network_images,
 )
 from mixbt_plugin.host import METHODS, build_backbone
+from mixbt_plugin.settings import ConfigError
 
 
 def load_backbone(backbone: nn.Module, checkpoint: str | Path) -> None:
@@ -115,7 +116,7 @@ def load_method(
     try:
         model.load_state_dict(content["state_dict"])
     except RuntimeError as error:
-        raise ValueError(f"{checkpoint}: does not fit its args.json. {error}") from error
+        raise ConfigError(f"{checkpoint}: does not fit its args.json. {error}") from error
     epochs = content["epoch"] + 1 if "epoch" in content else None
     images = network_images(cfg.data.dataset, as_in_pretraining(cfg))
     return Pretrained(model.eval(), cfg, epochs, images)
@@ -155,7 +156,7 @@ def load_pretrained(cfg: DictConfig) -> Pretrained:
     """
     checkpoint = cfg.get("pretrained_checkpoint")
     if checkpoint is None:
-        raise ValueError("pretrained_checkpoint is missing: the path of a checkpoint.")
+        raise ConfigError("pretrained_checkpoint is missing: the path of a checkpoint.")
     data = _without_nulls(cfg.data)
     asked = Said("data.augmentations", data.pop("augmentations", {}))
     if "dataset" in data:
@@ -163,7 +164,7 @@ def load_pretrained(cfg: DictConfig) -> Pretrained:
     described = (Path(checkpoint).parent / CONFIG_FILE).is_file()
     if OmegaConf.select(cfg, "backbone.name") is None:
         if Path(checkpoint).is_file() and not described:
-            raise ValueError(
+            raise ConfigError(
                 f"backbone.name is missing: {checkpoint} has no {CONFIG_FILE} beside it, so "
                 "backbone.name and data.dataset must say what it is and which images to take."
             )
@@ -178,7 +179,7 @@ def load_pretrained(cfg: DictConfig) -> Pretrained:
         require_image_size(pretrain_cfg, pretrain_cfg.method, images.size)
         return pretrained._replace(images=images)
     if "dataset" not in data:
-        raise ValueError("data.dataset is missing: backbone.name is given, so it must be too.")
+        raise ConfigError("data.dataset is missing: backbone.name is given, so it must be too.")
     pretrain_cfg = OmegaConf.create(
         {"method": cfg.get("pretrain_method"), "backbone": cfg.backbone, "data": data}
     )

@@ -18,6 +18,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from mixbt_plugin.checkpoints.reading import put_in_place, read_file
 from mixbt_plugin.checkpoints.stems import Stem, stem_of
+from mixbt_plugin.settings import ConfigError
 
 RESNETS: dict[tuple[type[nn.Module], tuple[int, ...]], str] = {
     (BasicBlock, (2, 2, 2, 2)): "resnet18",
@@ -78,7 +79,7 @@ def export_backbone(
         ValueError: ``format`` is not known.
     """
     if format not in FORMATS:
-        raise ValueError(f"format={format!r}: expected one of {', '.join(FORMATS)}.")
+        raise ConfigError(f"format={format!r}: expected one of {', '.join(FORMATS)}.")
     architecture = _counterpart(backbone, name, format)
     # torchvision's kwargs are not timm's; what they change, the comparison of features shows.
     kwargs = {} if architecture.startswith("resnet") else dict(kwargs)

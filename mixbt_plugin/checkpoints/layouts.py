@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from mixbt_plugin.checkpoints.stems import Stem
+from mixbt_plugin.settings import ConfigError
 
 RESNET_PARTS = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
 COUNTERS = ("total_ops", "total_params")
@@ -128,7 +129,7 @@ def find_backbone(content: Any, source: str | Path) -> BackboneWeights:
     """
     wrapper, state = _unwrap(content)
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{source}: not a checkpoint: no named tensors in it.")
+        raise ConfigError(f"{source}: not a checkpoint: no named tensors in it.")
     layout = next(layout for layout in LAYOUTS if layout.fits(wrapper, state))
     taken: dict[str, Tensor] = {}
     left: Counter[str] = Counter()
@@ -139,7 +140,7 @@ def find_backbone(content: Any, source: str | Path) -> BackboneWeights:
         elif key.startswith(layout.backbone):
             taken[key.removeprefix(layout.backbone)] = value
         else:
-            raise ValueError(
+            raise ConfigError(
                 f"{source}: looks like {layout.name}, which does not explain the key {key!r}."
             )
     stem = None
@@ -173,7 +174,7 @@ def _name_children(
     """
     numbers = sorted({key.partition(".")[0] for key in state}, key=lambda text: (len(text), text))
     if len(numbers) != 6 or numbers[:2] != ["0", "1"] or numbers[2] not in ("2", "3", "4"):
-        raise ValueError(
+        raise ConfigError(
             f"{source}: its numbered parts with weights are {', '.join(numbers)}; a ResNet has "
             "six, and its first stage is part 2, 3 or 4."
         )
@@ -211,7 +212,7 @@ def load_into(backbone: nn.Module, weights: BackboneWeights, source: str | Path)
     ]
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ValueError(
+        raise ConfigError(
             f"{source}: holds another backbone than backbone.name says. Read as {weights.layout}, "
             f"{'; '.join(sorted(problems)[:3])}{more}."
         )

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from mixbt_plugin.settings import ConfigError, MissingFileError
+
 
 def exclude_bias_and_norm(*_: Any) -> None:
     """Stands in for a function of this name, and does nothing.
@@ -31,7 +33,7 @@ def read_file(path: str | Path) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint.")
+        raise MissingFileError(f"{path}: no such checkpoint.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -39,7 +41,7 @@ def read_file(path: str | Path) -> Any:
         with torch.serialization.safe_globals([exclude_bias_and_norm]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path}: not a checkpoint that can be read ({error}).") from error
+        raise ConfigError(f"{path}: not a checkpoint that can be read ({error}).") from error
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
     """
     content = read_file(checkpoint)
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise ValueError(f"{checkpoint}: holds no 'state_dict'; not a checkpoint of pre-training.")
+        raise ConfigError(f"{checkpoint}: holds no 'state_dict'; not a checkpoint of pre-training.")
     return content
 
 
@@ -61,7 +63,7 @@ def _require_checksums(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged:
-            raise ValueError(f"damaged: {damaged} disagrees with its checksum")
+            raise ConfigError(f"damaged: {damaged} disagrees with its checksum")
 
 
 def put_in_place(partial: Path, path: Path) -> None:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.data.sources import SOURCES
+from mixbt_plugin.settings import ConfigError
 
 FORMATS = {
     "h5": ("imagenet", "imagenet100"),
@@ -28,14 +29,14 @@ def check_data(cfg: DictConfig) -> None:
     data = cfg.data
     name, form = data.dataset, data.get("format") or "image_folder"
     if name not in FORMATS.get(form, (name,)):
-        raise ValueError(
+        raise ConfigError(
             f"data.format={form!r} with data.dataset={name!r}: it is for "
             f"{', '.join(FORMATS[form])}; expected 'image_folder'."
         )
     if data.get("augment") == "batch" and form == "dali":
-        raise ValueError("data.augment='batch' with data.format='dali': DALI has its own views.")
+        raise ConfigError("data.augment='batch' with data.format='dali': DALI has its own views.")
     if data.get("no_labels") and name not in ("custom", "stl10"):
-        raise ValueError(
+        raise ConfigError(
             f"data.no_labels=True with data.dataset={name!r}: it is for 'custom', one folder of "
             "images, and for 'stl10', its unlabeled images."
         )
@@ -56,16 +57,16 @@ def existing_path(cfg: DictConfig, key: str) -> Path:
     """
     given = cfg.data.get(key.removeprefix("data."))
     if given is None:
-        raise ValueError(f"{key} is missing from the config.")
+        raise ConfigError(f"{key} is missing from the config.")
     path = Path(given).expanduser()
     if cfg.data.get("format") == "h5":
         if not path.is_file():
-            raise ValueError(f"{key}={given!r}: no such file; data.format=h5 reads one H5 file.")
+            raise ConfigError(f"{key}={given!r}: no such file; data.format=h5 reads one H5 file.")
     elif path.is_file():
-        raise ValueError(f"{key}={given!r}: is a file; expected a folder.")
+        raise ConfigError(f"{key}={given!r}: is a file; expected a folder.")
     elif not properties(cfg.data.dataset).downloaded:
         if not path.is_dir():
-            raise ValueError(f"{key}={given!r}: no such folder.")
+            raise ConfigError(f"{key}={given!r}: no such folder.")
         if next(path.iterdir(), None) is None:
-            raise ValueError(f"{key}={given!r}: the folder is empty.")
+            raise ConfigError(f"{key}={given!r}: the folder is empty.")
     return path

@@ -23,6 +23,7 @@ from mixbt_plugin.data.properties import properties
 from mixbt_plugin.data.reading import UnreadableImageError, look_at_a_few
 from mixbt_plugin.data.subsets import take_fraction
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation, dali_loaders
+from mixbt_plugin.settings import ConfigError
 
 
 def check_dali(cfg: DictConfig) -> None:
@@ -39,26 +40,26 @@ def check_dali(cfg: DictConfig) -> None:
     dali_loaders()
     device = OmegaConf.select(cfg, "dali.device", default="gpu")
     if device not in ("gpu", "cpu"):
-        raise ValueError(f"dali.device={device!r}: expected 'gpu' or 'cpu'.")
+        raise ConfigError(f"dali.device={device!r}: expected 'gpu' or 'cpu'.")
     if device == "gpu" and not torch.cuda.is_available():
-        raise ValueError(
+        raise ConfigError(
             "dali.device='gpu', which is solo-learn's default: there is no CUDA GPU here; "
             "dali.device=cpu decodes and augments without one."
         )
     if cfg.data.get("unreadable") == "skip":
-        raise ValueError(
+        raise ConfigError(
             "data.unreadable='skip' with data.format='dali': DALI stops at a file that it cannot "
             "read; data.format=image_folder can skip it."
         )
     if cfg.data.get("train_subset") is not None:
-        raise ValueError(
+        raise ConfigError(
             f"data.train_subset={cfg.data.train_subset!r} with data.format='dali': DALI reads "
             "whole folders; data.format=image_folder and h5 take the files of a list, and "
             "data.fraction takes a share with DALI too."
         )
     for place, pipeline in enumerate(cfg.get("augmentations") or []):
         if pipeline.equalization.prob:
-            raise ValueError(
+            raise ConfigError(
                 f"augmentations[{place}].equalization.prob={pipeline.equalization.prob} with "
                 "data.format='dali': solo-learn's DALI pipelines have none; expected 0."
             )
@@ -206,7 +207,7 @@ def _cropping_to(base: Any, size: int, mean: Any, std: Any) -> Any:
 def _square(size: Any, key: str) -> int:
     sides = set(size) if isinstance(size, (list, ListConfig)) else {size}
     if len(sides) > 1:
-        raise ValueError(
+        raise ConfigError(
             f"{key}={list(size)} with data.format='dali': solo-learn's DALI pipelines crop "
             "squares; expected one number, or two that are equal."
         )
@@ -219,7 +220,7 @@ def _require_a_batch(cfg: DictConfig, world_size: int) -> None:
     images = len(take_fraction(files, cfg.data.fraction))
     if images // world_size < cfg.optimizer.batch_size:
         processes = f" on {world_size} processes" if world_size > 1 else ""
-        raise ValueError(
+        raise ConfigError(
             f"optimizer.batch_size={cfg.optimizer.batch_size}{processes}: the training set has "
             f"only {images} images, and incomplete batches are dropped."
         )
@@ -230,20 +231,20 @@ def _listing(root: str | Path, no_labels: bool) -> Listing:
     try:
         folders = [""] if no_labels else class_names(root)
     except FileNotFoundError as error:
-        raise ValueError(f"data.train_path={str(root)!r}: {error}") from error
+        raise ConfigError(f"data.train_path={str(root)!r}: {error}") from error
     with_dali = f"data.train_path={str(root)!r} with data.format='dali'"
     for entry in os.scandir(root):
         if entry.is_dir() and is_hidden(entry.name):
-            raise ValueError(
+            raise ConfigError(
                 f"{with_dali}: {entry.path} is hidden, and solo-learn counts it as a class."
             )
     paths, targets = [], []
     for number, folder in enumerate(folders):
         for entry in sorted(os.scandir(Path(root, folder)), key=lambda entry: entry.name):
             if is_hidden(entry.name):
-                raise ValueError(f"{with_dali}: {entry.path} is hidden, and DALI reads it.")
+                raise ConfigError(f"{with_dali}: {entry.path} is hidden, and DALI reads it.")
             if entry.is_dir() or not entry.name.lower().endswith(IMG_EXTENSIONS):
-                raise ValueError(
+                raise ConfigError(
                     f"{with_dali}: {entry.path} is not an image, and DALI reads every file for one."
                 )
             paths.append(entry.path)

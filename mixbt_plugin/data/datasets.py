@@ -28,6 +28,7 @@ from mixbt_plugin.data.sources import SOURCES
 from mixbt_plugin.data.subsets import take_part
 from mixbt_plugin.data.transfer import ARRAYS, TRANSFER, transfer_arrays, transfer_files
 from mixbt_plugin.host import imagenet100_classes
+from mixbt_plugin.settings import ConfigError
 
 Transform = Callable[[Any], Any]
 DOWNLOADED: dict[str, Any] = {"cifar10": CIFAR10, "cifar100": CIFAR100, "stl10": STL10}
@@ -120,7 +121,7 @@ def validation_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
     if comparable and ours is not None:
         theirs = _training_classes(cfg)
         if ours != theirs:
-            raise ValueError(
+            raise ConfigError(
                 f"data.val_path={str(cfg.data.val_path)!r}: its classes are not those of "
                 f"data.train_path={str(cfg.data.train_path)!r}: {_difference(ours, theirs)}. They "
                 "are numbered in alphabetical order, so both must have the same."
@@ -180,11 +181,11 @@ def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool
         else:
             images = ImageFiles(class_folders(path), transform)
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"{key}={str(path)!r}: {error}") from error
+        raise ConfigError(f"{key}={str(path)!r}: {error}") from error
     look_at_a_few(images, skip=_skips(cfg))
     expected, found = properties(name).num_classes, len(images.classes)
     if expected is not None and found > expected:
-        raise ValueError(
+        raise ConfigError(
             f"{key}={str(path)!r}: holds {found} classes, and {name} has {expected}. "
             "data.dataset=custom takes any number."
         )

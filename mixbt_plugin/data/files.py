@@ -13,6 +13,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from mixbt_plugin.data.names import FileNames, is_hidden
 from mixbt_plugin.data.reading import read_image
+from mixbt_plugin.settings import MissingFileError
 
 ANNOTATIONS = "val_annotations.txt"
 NO_LABEL = -1
@@ -66,7 +67,7 @@ def class_names(root: str | Path) -> list[str]:
     with os.scandir(root) as entries:
         names = [entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
     if not names:
-        raise FileNotFoundError(
+        raise MissingFileError(
             "there is no class folder in it; images without classes are read with "
             "data.no_labels=true."
         )
@@ -84,7 +85,7 @@ def class_folders(root: str | Path) -> Listing:
     found = [image_paths(os.path.join(root, name)) for name in classes]
     empty = [name for name, paths in zip(classes, found) if not paths]
     if empty:
-        raise FileNotFoundError(f"there are no images in the class folders {', '.join(empty)}.")
+        raise MissingFileError(f"there are no images in the class folders {', '.join(empty)}.")
     targets = [number for number, paths in enumerate(found) for _ in paths]
     return Listing([path for paths in found for path in paths], targets, classes)
 
@@ -101,7 +102,7 @@ def folder_without_classes(root: str | Path) -> Listing:
     """
     paths = image_paths(root)
     if not paths:
-        raise FileNotFoundError("there are no images in it.")
+        raise MissingFileError("there are no images in it.")
     return Listing(paths, [NO_LABEL] * len(paths), [])
 
 
@@ -155,7 +156,7 @@ def tiny_imagenet(root: str | Path, split: str) -> Listing:
     present = {path.name for path in images.iterdir()}
     missing = [name for name, *_ in rows if name not in present]
     if missing:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{ANNOTATIONS} names {len(missing)} files that are not in {images}: {missing[0]}, …"
         )
     classes = sorted({name for _, name, *_ in rows})

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from mixbt_plugin.data.names import FileNames, is_hidden
 from mixbt_plugin.data.reading import read_image
+from mixbt_plugin.settings import MissingPackageError
 
 
 class H5Images(Dataset[Any]):
@@ -92,5 +93,5 @@ def _h5py() -> Any:
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("data.format='h5': pip install \"mixbt-plugin[h5]\"") from error
+        raise MissingPackageError("data.format='h5': pip install \"mixbt-plugin[h5]\"") from error
     return h5py

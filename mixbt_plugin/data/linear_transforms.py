@@ -15,6 +15,7 @@ from mixbt_plugin.data.network_images import (
 )
 from mixbt_plugin.data.transforms import evaluation_transforms, view_transform
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation
+from mixbt_plugin.settings import ConfigError
 
 Transform = Callable[[Any], Any]
 
@@ -67,7 +68,7 @@ def linear_transforms(cfg: DictConfig) -> tuple[Transform, Transform]:
     """
     pipelines, images = cfg.get("augmentations"), cfg.data.augmentations
     if not (pipelines is None or OmegaConf.is_list(pipelines)):
-        raise ValueError("augmentations: expected a list of pipelines as in pre-training, or [].")
+        raise ConfigError("augmentations: expected a list of pipelines as in pre-training, or [].")
     train, val = evaluation_transforms(cfg.data.dataset, images.crop_size, images.mean, images.std)
     if pipelines is None:
         return train, val

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mixbt_plugin.data.sources import LabelledImages
+from mixbt_plugin.settings import ConfigError
 
 
 class ArrayImages(Dataset[Any]):
@@ -65,7 +66,7 @@ def decode(images: Any, key: str) -> LabelledImages:
     size = (first.height, first.width, 3)
     required, there = len(images) * int(np.prod(size)), _memory()
     if required > there / 2:
-        raise ValueError(
+        raise ConfigError(
             f"{key}=True: {len(images)} images of {first.width} x {first.height} pixels are "
             f"{required / 2**30:.0f} GiB, and this machine has {there / 2**30:.0f}. Expected at "
             "most half of its memory."
@@ -76,7 +77,7 @@ def decode(images: Any, key: str) -> LabelledImages:
     def read(index: int) -> None:
         image, targets[index] = images[index]
         if image.size != first.size:
-            raise ValueError(
+            raise ConfigError(
                 f"{key}=True: image {index} has {image.width} x {image.height} pixels, the first "
                 f"{first.width} x {first.height}. Only images of one size are kept in memory."
             )

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from mixbt_plugin.checkpoints import ImageFormat
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.data.transforms import image_size
+from mixbt_plugin.settings import ConfigError
 
 EXPECTED = {
     "crop_size": "a positive number of pixels, or a list of two",
@@ -104,7 +105,7 @@ def _checked(key: str, value: Any, source: str) -> Any:
     lengths = (1, 2) if key == "crop_size" else (3,)
     if len(values) not in lengths or not all(_is_allowed(key, one) for one in values):
         found = values if several else value
-        raise ValueError(f"{source}.{key}={found!r}: expected {EXPECTED[key]}.")
+        raise ConfigError(f"{source}.{key}={found!r}: expected {EXPECTED[key]}.")
     return values if key == "crop_size" else tuple(values)
 
 

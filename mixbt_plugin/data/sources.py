@@ -27,6 +27,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mixbt_plugin.settings import MissingPackageError
+
 Split = Literal["train", "test"]
 
 PATCH_SIZE = 32
@@ -83,7 +85,7 @@ class ImageSource:
         """Raises ModuleNotFoundError, with the command that helps, where a package lacks."""
         missing = [pypi for module, pypi in self.packages.items() if find_spec(module) is None]
         if missing:
-            raise ModuleNotFoundError(
+            raise MissingPackageError(
                 f"data.dataset needs images that {' and '.join(missing)} carry: "
                 f"pip install {' '.join(missing)}"
             )
@@ -92,7 +94,7 @@ class ImageSource:
 def _package_folder(package: str) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(package)
+        raise MissingPackageError(package)
     return Path(spec.submodule_search_locations[0])
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from torch.utils.data import Subset
 
 from mixbt_plugin.data.reading import ReadableImages, targets_of
+from mixbt_plugin.settings import ConfigError
 
 FRACTION_SEED = 42
 """As in solo-learn, so that a fraction is the same images in every format and for every seed."""
@@ -27,7 +28,7 @@ def take_part(images: Any, cfg: DictConfig) -> Any:
     if listed is None:
         return take_fraction(images, fraction)
     if fraction != -1:
-        raise ValueError(
+        raise ConfigError(
             f"data.fraction={fraction} with data.train_subset={listed!r}: expected one of them."
         )
     return take_listed(images, listed)
@@ -50,7 +51,7 @@ def take_fraction(images: Any, fraction: float) -> Any:
     if fraction == -1:
         return images
     if not 0 < fraction < 1:
-        raise ValueError(f"data.fraction={fraction}: expected a share in (0, 1), or -1 for all.")
+        raise ConfigError(f"data.fraction={fraction}: expected a share in (0, 1), or -1 for all.")
     from sklearn.model_selection import train_test_split
 
     try:
@@ -61,7 +62,7 @@ def take_fraction(images: Any, fraction: float) -> Any:
             random_state=FRACTION_SEED,
         )
     except ValueError as error:
-        raise ValueError(
+        raise ConfigError(
             f"data.fraction={fraction}: cannot be drawn from {len(images)} images. {error}"
         ) from error
     return _subset(images, indexes)
@@ -81,17 +82,17 @@ def take_listed(images: Any, listed: str | Path) -> Any:
     """
     key = f"data.train_subset={str(listed)!r}"
     if not Path(listed).is_file():
-        raise ValueError(f"{key}: no such file.")
+        raise ConfigError(f"{key}: no such file.")
     paths = getattr(getattr(images, "images", images), "paths", None)
     if paths is None:
-        raise ValueError(f"{key}: this data set has no file names; data.fraction takes a share.")
+        raise ConfigError(f"{key}: this data set has no file names; data.fraction takes a share.")
     lines = [line.strip() for line in Path(listed).read_text().splitlines() if line.strip()]
     places = _places(paths, lines)
     wrong = [line for line in lines if len(places[line]) != 1]
     if wrong or not lines:
         found = f"{len(places[wrong[0]])} images" if wrong else "no lines"
         which = f" {wrong[0]!r} ({len(wrong)} of {len(lines)} lines)" if wrong else ""
-        raise ValueError(f"{key}:{which} means {found}; expected one image a line.")
+        raise ConfigError(f"{key}:{which} means {found}; expected one image a line.")
     return _subset(images, [places[line][0] for line in lines])
 
 

@@ -17,6 +17,7 @@ from torchvision.datasets import DTD, GTSRB, MNIST, FashionMNIST, FGVCAircraft, 
 
 from mixbt_plugin.data.files import ImageFiles, Listing, class_folders
 from mixbt_plugin.data.sources import LabelledImages
+from mixbt_plugin.settings import MissingFileError
 
 FILES: dict[str, tuple[Any, dict[str, list[str]]]] = {
     "dtd": (DTD, {"train": ["train", "val"], "val": ["test"]}),
@@ -109,7 +110,7 @@ def _or_tell_where(name: str, read: Callable[[], Any]) -> Any:
         return read()
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().replace("\n", " ")
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{name} can neither be read there nor downloaded ({reason}). On a machine without "
             f"network put there: {PLACES[name]}."
         ) from error

@@ -10,6 +10,7 @@ from torchvision import transforms
 
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation, build_transform_pipeline
+from mixbt_plugin.settings import ConfigError
 from mixbt_plugin.views import BatchAugmentation, ViewSettings
 
 Size = int | Sequence[int]
@@ -81,7 +82,7 @@ def batch_augmentation(cfg: DictConfig) -> BatchAugmentation:
         for key, expected in (("interpolation", "bicubic"), ("after_color", False)):
             found = entry["rrc"].get(key)
             if found not in (None, expected):
-                raise ValueError(
+                raise ConfigError(
                     f"augmentations[{place}].rrc.{key}={found!r} with data.augment='batch': "
                     f"expected {expected!r}; data.augment='image' takes both."
                 )

@@ -12,6 +12,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from mixbt_plugin.settings import ConfigError
+
 HOST_VARIABLE = "MIXBT_HOST"
 CHECKOUT_HINT = (
     "put a checkout of github.com/vturrisi/solo-learn on PYTHONPATH, with "
@@ -19,7 +21,7 @@ CHECKOUT_HINT = (
 )
 
 
-class HostError(RuntimeError):
+class HostError(ConfigError):
     """The host that was asked for is not usable; says what would make it so."""
 
 

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mixbt_plugin.backbones import build_backbone as _build_backbone
 from mixbt_plugin.host.detect import CHECKOUT_HINT, HostError
+from mixbt_plugin.settings import ConfigError, MissingPackageError
 
 try:
     from solo.args import linear as _linear_args
@@ -46,7 +47,7 @@ def _with_a_message(
             return parse(cfg)
         except (AssertionError, OmegaConfBaseException) as error:
             frame = extract_tb(error.__traceback__)[-1]
-            raise ValueError(
+            raise ConfigError(
                 f"solo-learn refuses this config: {error} `{frame.line}` "
                 f"({Path(frame.filename).name}:{frame.lineno})."
             ) from error
@@ -76,7 +77,7 @@ def dali_loaders() -> Any:
     try:
         from solo.data import dali_dataloader
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise MissingPackageError(
             "data.format='dali': pip install \"mixbt-plugin[dali]\" (nvidia-dali-cuda130), or "
             f"nvidia-dali-cuda120 for CUDA 12 ({error})."
         ) from error

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mixbt_plugin.methods.base import ProjectorMethod
-from mixbt_plugin.settings import Section, setting
+from mixbt_plugin.settings import ConfigError, Section, setting
 
 
 class MultiViewSettings(Section):
@@ -38,7 +38,7 @@ class MultiViewMethod(ProjectorMethod):
         sizes = {_height_and_width(view.crop_size) for view in cfg.get("augmentations") or []}
         if cfg.method_kwargs.pooled_batch_norm and len(sizes) > 1:
             found = ", ".join(f"{height} x {width}" for height, width in sorted(sizes))
-            raise ValueError(
+            raise ConfigError(
                 f"method_kwargs.pooled_batch_norm=True with views of {found} pixels: expected one "
                 "crop_size in all of augmentations, or pooled_batch_norm=False."
             )

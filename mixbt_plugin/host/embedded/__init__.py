@@ -22,6 +22,7 @@ from mixbt_plugin.host.embedded.transforms import (
     NCropAugmentation,
     build_transform_pipeline,
 )
+from mixbt_plugin.settings import ConfigError
 
 METHODS: dict[str, type] = {"base": BaseMethod, "linear": LinearModel}
 build_backbone = partial(_build_backbone, BACKBONES)
@@ -33,7 +34,7 @@ def dali_loaders() -> Any:
     Raises:
         ValueError: always.
     """
-    raise ValueError(
+    raise ConfigError(
         "data.format='dali' goes through solo-learn's own loaders, and solo-learn is not in use "
         f"here: {CHECKOUT_HINT}; data.format=image_folder reads the same folders."
     )

@@ -10,6 +10,8 @@ import timm.models
 import torchvision
 from torch import nn
 
+from mixbt_plugin.settings import ConfigError
+
 
 def _resnet(constructor: Callable[..., nn.Module], method: str | None, **kwargs: Any) -> nn.Module:
     return constructor(**kwargs)
@@ -22,7 +24,7 @@ def _from_timm(name: str, method: str | None, **kwargs: Any) -> nn.Module:
 
 
 def _solo_learns_own(method: str | None, **kwargs: Any) -> nn.Module:
-    raise ValueError(
+    raise ConfigError(
         "backbone.name: PoolFormer and Wide ResNet are solo-learn's own code, and timm has none "
         "with the same parameters. Install solo-learn to use them, or choose another backbone."
     )

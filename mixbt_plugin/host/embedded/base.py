@@ -191,7 +191,7 @@ class BaseMethod(OptimizedModule):
         _, views, targets = batch
         views = [views] if isinstance(views, Tensor) else views
         if len(views) != self.num_crops:
-            raise ValueError(f"the batch holds {len(views)} views, the config {self.num_crops}.")
+            raise ConfigError(f"the batch holds {len(views)} views, the config {self.num_crops}.")
         large = [self._classified(x, targets) for x in views[: self.num_large_crops]]
         outs: dict[str, Any] = {key: [out[key] for out in large] for key in large[0]}
         for x in views[self.num_large_crops :]:
