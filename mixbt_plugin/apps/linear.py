@@ -111,7 +111,7 @@ def linear(cfg: DictConfig) -> Path:
 
 def _complete_from_pretraining(cfg: DictConfig) -> DictConfig | None:
     """Fills in the backbone by ``args.json``, and returns that where it is there."""
-    OmegaConf.set_struct(cfg, False)
+    check_keys(cfg, LinearConfig)
     given = OmegaConf.select(cfg, "pretrained_feature_extractor")
     if given is None:
         raise ConfigError("pretrained_feature_extractor is missing: the path of a checkpoint.")
