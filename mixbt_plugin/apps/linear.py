@@ -17,7 +17,7 @@ from mixbt_plugin.apps.image_sizes import require_image_size
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
-from mixbt_plugin.apps.schema import check_linear
+from mixbt_plugin.apps.schema import check_keys, check_linear
 from mixbt_plugin.apps.weights import load_backbone
 from mixbt_plugin.data import (
     complete_images,
@@ -29,6 +29,7 @@ from mixbt_plugin.data import (
     validation_dataset,
 )
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
+from mixbt_plugin.keys import LinearConfig
 from mixbt_plugin.methods import LinearEvaluation
 from mixbt_plugin.settings import ConfigError, MissingFileError
 

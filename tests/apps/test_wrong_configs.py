@@ -108,7 +108,7 @@ def wrong_values(annotation: Any, metadata: Any) -> Iterator[tuple[str, Any]]:
         yield from (("out of range", value) for value in (float("nan"), float("inf")))
         if bool not in types:
             yield "wrong type", True
-    lows = [one.ge - 1 for _, limits in numbers for one in limits if isinstance(one, Ge)]
+    lows: list[Any] = [one.ge for _, limits in numbers for one in limits if isinstance(one, Ge)]
     lows += [one.gt for _, limits in numbers for one in limits if isinstance(one, Gt)]
     if numbers and len(lows) >= len(numbers):
         yield "out of range", min(lows) - 1
@@ -133,7 +133,7 @@ def wrongs(command: str) -> tuple[Wrong, ...]:
     """All the wrong configs of a command."""
     found = list(of_keys(COMMANDS[command].declared, "", {}))
     if command in ("pretrain", "linear"):
-        for key in COMMANDS[command].declared.refused:  # type: ignore[attr-defined]
+        for key in COMMANDS[command].declared.refused:
             found.append(Wrong("Lightning's", key, 1, {}))
         for name, kwargs in OPTIMIZER_KWARGS.items():
             also = {"optimizer.name": name, "optimizer.kwargs": {}}
