@@ -33,6 +33,7 @@ def test_a_missing_package_is_named_with_its_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "REQUIRED", ("torch", "no-such-package"))
+    monkeypatch.setattr("sys.argv", ["mixbt-doctor"])
     assert commands.doctor() == 1
     assert "no-such-package is missing: pip install no-such-package" in capsys.readouterr().out
 

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from mixbt_plugin.apps.command import config_root, shipped_configs
 from mixbt_plugin.apps.renamed import RENAMED, renamed
+from mixbt_plugin.keys import LinearConfig, PretrainConfig
+from mixbt_plugin.settings import Section, dotted
 from tests.recipes.shipped import composed, plain
 
 ROOT = config_root()
@@ -99,6 +102,26 @@ def keys(node: Any, path: str = "") -> set[str]:
         inside = [keys(value, f"{path}.{key}" if path else str(key)) for key, value in node.items()]
         return set[str]().union(*inside)
     return {path}
+
+
+@pytest.mark.parametrize(
+    "command,declared", [("pretrain", PretrainConfig), ("linear", LinearConfig)]
+)
+def test_the_defaults_are_those_of_the_declarations(command: str, declared: type[Section]) -> None:
+    """Each declared key is listed, with its default, or ??? where it must be given."""
+    sections: Any = OmegaConf.load(ROOT / "defaults.yaml")
+    listed = OmegaConf.merge(sections["training"], sections[command])
+    # Made of other keys, needed by one command alone, and read by solo-learn's methods alone.
+    by_command = {"name", "pretrained_feature_extractor", "momentum"}
+    wrong = {}
+    for name, field in dotted(declared).items():
+        value = OmegaConf.to_container(listed)
+        for part in name.split("."):
+            value = value.get(part, "not listed") if isinstance(value, dict) else "not listed"
+        default = "???" if field.is_required() else field.get_default(call_default_factory=True)
+        if value != default and name not in by_command:
+            wrong[name] = (value, default)
+    assert wrong == {}
 
 
 def test_every_default_has_a_comment() -> None:
