@@ -26,14 +26,14 @@ from mixbt_plugin.apps.seeding import SeedEachBatch
 from mixbt_plugin.apps.slurm import Requeue, slurm_job_id
 from mixbt_plugin.apps.validation import ValidationAccuracies
 from mixbt_plugin.apps.watching import Watch
-from mixbt_plugin.data import PROPERTIES, SOURCES
+from mixbt_plugin.data import INSIDE, SOURCES, number_of_classes
 from mixbt_plugin.host import HOST, add_dataset
 from mixbt_plugin.registry import register
 from mixbt_plugin.settings import ConfigError
 
 
 def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
-    """Registers methods and data sets, checks the config, and gets it ready for the host's parser.
+    """Registers the methods, checks the config, and gets it and the host's parser ready.
 
     Args:
         cfg: composed; changed in place.
@@ -44,15 +44,13 @@ def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
     """
     OmegaConf.set_struct(cfg, False)
     register()
-    for name, known in PROPERTIES.items():
-        if known.num_classes is not None:
-            add_dataset(name, known.num_classes)
     check(cfg)
     check_name(cfg)
     print_config(cfg)
+    add_dataset(cfg.data.dataset, number_of_classes(cfg))
     if OmegaConf.select(cfg, "data.dataset") in SOURCES:
         # The parsers want paths, and take one for validation as a sign that there are labels.
-        cfg.data.train_path = cfg.data.val_path = "inside the package"
+        cfg.data.train_path = cfg.data.val_path = INSIDE
     cfg.devices = device_ids(cfg.get("devices", "auto"), on_gpu(cfg))
     if cfg.get("sync_batchnorm") and not on_gpu(cfg):
         say("devices", "sync_batchnorm needs GPUs and is switched off")

@@ -11,6 +11,7 @@ from mixbt_plugin.data.dali import (
 from mixbt_plugin.data.datasets import (
     evaluation_datasets,
     has_training_labels,
+    number_of_classes,
     pretrain_dataset,
     validation_dataset,
 )
@@ -27,7 +28,7 @@ from mixbt_plugin.data.network_images import (
 )
 from mixbt_plugin.data.properties import PROPERTIES, properties
 from mixbt_plugin.data.reading import UnreadableImageError, count_replaced
-from mixbt_plugin.data.sources import SOURCES, ImageSource
+from mixbt_plugin.data.sources import INSIDE, SOURCES, ImageSource
 from mixbt_plugin.data.subsets import take_fraction, take_part
 from mixbt_plugin.data.transforms import (
     batch_augmentation,
@@ -37,6 +38,7 @@ from mixbt_plugin.data.transforms import (
 )
 
 __all__ = [
+    "INSIDE",
     "PROPERTIES",
     "SOURCES",
     "BatchKey",
@@ -63,6 +65,7 @@ __all__ = [
     "image_size",
     "linear_transforms",
     "network_images",
+    "number_of_classes",
     "passes_transform",
     "pretrain_dataset",
     "pretrain_transform",

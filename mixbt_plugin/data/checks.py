@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mixbt_plugin.data.names import is_hidden
 from mixbt_plugin.data.properties import properties
-from mixbt_plugin.data.sources import SOURCES
+from mixbt_plugin.data.sources import INSIDE, SOURCES
 from mixbt_plugin.settings import ConfigError
 
-FORMATS = {
-    "h5": ("imagenet", "imagenet100"),
-    "dali": ("imagenet", "imagenet100", "custom"),
-}
-"""The data sets that solo-learn reads in a format, where not all."""
+FOLDERS = ("imagenet", "imagenet100", "custom")
+"""The data sets that are class folders; they are read from H5 files and by DALI too."""
+SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 
 def check_data(cfg: DictConfig) -> None:
@@ -28,10 +28,10 @@ def check_data(cfg: DictConfig) -> None:
     """
     data = cfg.data
     name, form = data.dataset, data.get("format") or "image_folder"
-    if name not in FORMATS.get(form, (name,)):
+    if form != "image_folder" and name not in FOLDERS:
         raise ConfigError(
-            f"data.format={form!r} with data.dataset={name!r}: it is for "
-            f"{', '.join(FORMATS[form])}; expected 'image_folder'."
+            f"data.format={form!r} with data.dataset={name!r}: it is for {', '.join(FOLDERS)}; "
+            "expected 'image_folder'."
         )
     if data.get("augment") == "batch" and form == "dali":
         raise ConfigError("data.augment='batch' with data.format='dali': DALI has its own views.")
@@ -42,10 +42,43 @@ def check_data(cfg: DictConfig) -> None:
         )
     if name in SOURCES:
         SOURCES[name].require_packages()
+        _warn_of_paths_to_a_package(data)
         return
-    existing_path(cfg, "data.train_path")
+    paths = {"data.train_path": existing_path(cfg, "data.train_path")}
     if data.get("val_path") is not None:
-        existing_path(cfg, "data.val_path")
+        paths["data.val_path"] = existing_path(cfg, "data.val_path")
+    if name not in FOLDERS:
+        return
+    if form != "h5" and not data.get("no_labels"):
+        for key, path in paths.items():
+            _refuse_a_folder_of_splits(key, path)
+    if len({path.resolve() for path in paths.values()}) < len(paths):
+        warnings.warn(
+            f"data.val_path={data.val_path!r} is data.train_path too: what is reported of the "
+            "validation images is of those that are trained on.",
+            stacklevel=2,
+        )
+
+
+def _warn_of_paths_to_a_package(data: DictConfig) -> None:
+    for key in ("train_path", "val_path"):
+        if data.get(key) not in (None, INSIDE):
+            packages = " and ".join(SOURCES[data.dataset].packages.values())
+            warnings.warn(
+                f"data.{key}={data[key]!r} is not read: data.dataset={data.dataset!r} is of images "
+                f"that {packages} ships. Expected null; or data.dataset=custom for the folder.",
+                stacklevel=3,
+            )
+
+
+def _refuse_a_folder_of_splits(key: str, path: Path) -> None:
+    folders = {entry.name for entry in path.iterdir() if entry.is_dir()}
+    names = sorted(name for name in folders if not is_hidden(name))
+    if names and {name.lower() for name in names} <= SPLITS:
+        raise ConfigError(
+            f"{key}={str(path)!r}: its folders would be the classes, and they are "
+            f"{', '.join(names)}; expected one of those, such as {str(path / names[0])!r}."
+        )
 
 
 def existing_path(cfg: DictConfig, key: str) -> Path:

@@ -129,6 +129,18 @@ def validation_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
     return ReadableImages(images, skip=_skips(cfg))
 
 
+def number_of_classes(cfg: DictConfig) -> int:
+    """How many classes the data set of a config has; 1 where there are no labels.
+
+    Raises:
+        ValueError: ``data.train_path`` holds no classes.
+    """
+    known = properties(cfg.data.dataset).num_classes
+    if known is None:
+        return 1 if cfg.data.get("no_labels") else len(_training_classes(cfg))
+    return known
+
+
 def _skips(cfg: DictConfig) -> bool:
     return cfg.data.get("unreadable") == "skip"
 
@@ -136,11 +148,14 @@ def _skips(cfg: DictConfig) -> bool:
 def _training_classes(cfg: DictConfig) -> list[str]:
     """Without listing the images."""
     path = existing_path(cfg, "data.train_path")
-    if cfg.data.get("format") == "h5":
-        return h5_classes(path, _h5_selection(cfg.data.dataset))
-    if cfg.data.dataset == "tiny_imagenet":
-        path = tiny_imagenet_folder(path, "train")
-    return class_names(path)
+    try:
+        if cfg.data.get("format") == "h5":
+            return h5_classes(path, _h5_selection(cfg.data.dataset))
+        if cfg.data.dataset == "tiny_imagenet":
+            path = tiny_imagenet_folder(path, "train")
+        return class_names(path)
+    except OSError as error:
+        raise ConfigError(f"data.train_path={str(path)!r}: {error}") from error
 
 
 def _difference(val: list[str], train: list[str]) -> str:
@@ -164,6 +179,7 @@ def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool
             SOURCES[name].load("train" if split == "train" else "test", color), transform
         )
     path = existing_path(cfg, key)
+    unlabelled = pretrain and cfg.data.get("no_labels", False)
     try:
         if name in ARRAYS:
             return ArrayImages(transfer_arrays(name, path, split), transform)
@@ -173,10 +189,10 @@ def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool
             crop = cfg.data.get("crop_to_box", True)
             images: Any = transfer_files(name, path, split, transform, crop)
         elif cfg.data.get("format") == "h5":
-            images = H5Images(path, transform, _h5_selection(name))
+            images = H5Images(path, transform, _h5_selection(name), no_labels=unlabelled)
         elif name == "tiny_imagenet":
             images = ImageFiles(tiny_imagenet(path, split), transform)
-        elif pretrain and cfg.data.get("no_labels", False):
+        elif unlabelled:
             images = ImageFiles(folder_without_classes(path), transform)
         else:
             images = ImageFiles(class_folders(path), transform)

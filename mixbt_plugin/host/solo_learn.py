@@ -61,7 +61,7 @@ build_backbone = partial(_build_backbone, BaseMethod._BACKBONES)
 
 
 def add_dataset(name: str, num_classes: int) -> None:
-    """Makes the config parsers accept a data set that solo-learn does not know."""
+    """Tells the config parsers how many classes a data set has, whether they know it or not."""
     for args in (_pretrain_args, _linear_args):
         args._N_CLASSES_PER_DATASET[name] = num_classes
         if name not in args._SUPPORTED_DATASETS:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from mixbt_plugin.backbones.narrow_resnet import NarrowResNet10
 from mixbt_plugin.data import (
+    PROPERTIES,
     SOURCES,
     evaluation_datasets,
     evaluation_transforms,
@@ -32,20 +33,21 @@ from tests.made_images import PER_SPLIT, make, without_checksums
 )
 @pytest.mark.parametrize("color", [False, True])
 def test_sources(name: str, train: int, test: int, color: bool) -> None:
-    source = SOURCES[name]
+    source, known = SOURCES[name], PROPERTIES[name]
     splits = source.load("train", color), source.load("test", color)
+    classes: Any = known.num_classes
     for (images, targets), size in zip(splits, (train, test)):
-        assert images.shape == (size, source.size, source.size, 3)
+        assert images.shape == (size, known.size, known.size, 3)
         assert images.dtype == np.uint8
-        assert targets[:20].tolist() == [n % source.num_classes for n in range(20)]
-        assert np.bincount(targets).tolist() == [size // source.num_classes] * source.num_classes
+        assert targets[:20].tolist() == [n % classes for n in range(20)]
+        assert np.bincount(targets).tolist() == [size // classes] * classes
     again = source.load("train", color)
     assert np.array_equal(again.images, splits[0].images)
     grey = np.ptp(splits[0].images.astype(int), axis=-1).max() == 0
     assert grey == (name == "mnist5k" or not color)
     scaled = splits[0].images / 255
-    assert np.allclose(scaled.mean(axis=(0, 1, 2)), source.mean, atol=0.08)
-    assert np.allclose(scaled.std(axis=(0, 1, 2)), source.std, atol=0.05)
+    assert np.allclose(scaled.mean(axis=(0, 1, 2)), known.mean, atol=0.08)
+    assert np.allclose(scaled.std(axis=(0, 1, 2)), known.std, atol=0.05)
 
 
 def test_train_and_test_digits_differ() -> None:

@@ -173,14 +173,15 @@ def h5_file(folder: Path, path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("dataset", ["imagenet", "custom"])
 @pytest.mark.filterwarnings("ignore:.*of imagenet")
-def test_h5_is_the_folder(images: Path) -> None:
+def test_h5_is_the_folder(images: Path, dataset: str) -> None:
     paths = {
         f"{split}_path": str(h5_file(images / split, images / f"{split}.h5"))
         for split in ("train", "val")
     }
-    cfg = config("imagenet", images)
-    h5 = config("imagenet", images, format="h5", **paths)
+    cfg = config(dataset, images)
+    h5 = config(dataset, images, format="h5", **paths)
     splits: Any = zip(
         evaluation_datasets(h5, pixels, pixels), evaluation_datasets(cfg, pixels, pixels)
     )
@@ -190,7 +191,7 @@ def test_h5_is_the_folder(images: Path) -> None:
             assert target == label
             assert np.array_equal(image, expected)
     part: Any = pretrain_dataset(
-        config("imagenet", images, format="h5", fraction=0.25, **paths), pixels
+        config(dataset, images, format="h5", fraction=0.25, **paths), pixels
     )
     assert np.bincount([target for *_, target in part]).tolist() == [2] * CLASSES
 
@@ -202,6 +203,35 @@ def test_a_list_of_an_h5_files_images(images: Path) -> None:
     cfg = config("imagenet", images, format="h5", train_path=str(path), train_subset=str(listed))
     part: Any = pretrain_dataset(cfg, pixels)
     assert [(index, target) for index, _, target in part] == [(35, 4), (8, 1)]
+
+
+def test_h5_without_labels_in_groups_or_not(images: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed (extra [h5])")
+    path = h5_file(images / "train", images / "train.h5")
+    with h5py.File(path, "a") as file:
+        content = file["class2/3.png"][:].tobytes()
+        file["b.png"] = np.void(content)  # one value of many bytes, as some programs write them
+        file["class0x.png"] = np.frombuffer(content, np.uint8)
+    cfg = config("custom", images, format="h5", train_path=str(path), no_labels=True)
+    read: Any = pretrain_dataset(cfg, pixels)
+    assert len(read) == 50
+    assert {target for *_, target in read} == {-1}
+    named = {name: n for n, name in enumerate(read.images.paths)}
+    for name in ("b.png", "class0x.png"):
+        assert np.array_equal(read[named[name]][1], read[named["class2/3.png"]][1])
+
+
+def test_h5_files_that_are_otherwise(images: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed (extra [h5])")
+    path, other = (h5_file(images / "train", images / f"{n}.h5") for n in range(2))
+    with h5py.File(path, "a") as file:
+        file.move("class0/0.png", "class0/0/0.png")
+    with pytest.raises(ValueError, match="0.h5:class0/0: expected the bytes of an image file"):
+        pretrain_dataset(config("custom", images, format="h5", train_path=str(path)), pixels)
+    with h5py.File(other, "a") as file:
+        file["0.png"] = file["class1/0.png"][:]
+    with pytest.raises(ValueError, match=r"data.train_path=.*'0.png' is no group; .*no_labels"):
+        pretrain_dataset(config("custom", images, format="h5", train_path=str(other)), pixels)
 
 
 def test_h5_in_loader_processes(images: Path) -> None:

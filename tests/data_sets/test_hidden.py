@@ -100,7 +100,7 @@ def test_an_h5_file_that_was_made_of_such_a_folder(littered: Path) -> None:
     with h5py.File(littered / "train.h5", "w") as file:
         for path in sorted((littered / "train").glob("*/*.png")):
             file[f"{path.parent.name}/{path.name}"] = np.frombuffer(path.read_bytes(), np.uint8)
-    read = H5Images(littered / "train.h5", pil_to_tensor)
+    read: Any = H5Images(littered / "train.h5", pil_to_tensor)
     assert read.classes == [f"class{n}" for n in range(CLASSES)]
     assert torch.bincount(read.targets).tolist() == [8] * CLASSES
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from mixbt_plugin.apps.linear import _loss_and_mixup
 from mixbt_plugin.backbones.narrow_resnet import NarrowResNet10
 from mixbt_plugin.data.sources import load_photo_patches
-from mixbt_plugin.host.embedded.config import parse_linear_cfg
+from mixbt_plugin.host.embedded.config import NUM_CLASSES, parse_linear_cfg
 from mixbt_plugin.host.embedded.linear import LinearModel as StandIn
 from mixbt_plugin.methods import LinearEvaluation
 
@@ -209,12 +209,12 @@ def test_refusals(changes: dict[str, Any], message: str) -> None:
     ],
 )
 def test_a_step_is_solo_learns_on_either_host(
-    mixing: dict[str, float], batches: DataLoader[Any]
+    mixing: dict[str, float], batches: DataLoader[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loss and gradient of mixed images; label smoothing alone has no effect in solo-learn."""
     theirs = import_module("solo.methods.linear").LinearModel
+    monkeypatch.setitem(NUM_CLASSES, "cifar10", CLASSES)
     cfg = parse_linear_cfg(linear_config(pretrained_feature_extractor="x", **PARSED, **mixing))
-    cfg.data.num_classes = CLASSES
     loss_func, _ = _loss_and_mixup(cfg)
     found = []
     for constructor in (theirs, StandIn, LinearEvaluation):

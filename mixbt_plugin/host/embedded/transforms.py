@@ -12,14 +12,6 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision import transforms
 
-MEAN_AND_STD: dict[str, tuple[Sequence[float], Sequence[float]]] = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "stl10": ((0.4914, 0.4823, 0.4466), (0.247, 0.243, 0.261)),
-    "imagenet100": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
-    "imagenet": (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
-}
-
 
 def gaussian_blur(image: Image.Image) -> Image.Image:
     """Blurs with a radius drawn from [0.1, 2] pixels."""
@@ -30,16 +22,14 @@ def build_transform_pipeline(dataset: str, cfg: DictConfig) -> Callable[[Image.I
     """One pipeline of the config's ``augmentations``, with solo-learn's keys and order.
 
     Args:
-        dataset: its name, for mean and standard deviation; for a name not in `MEAN_AND_STD`
-            they are ``cfg.mean`` and ``cfg.std``, or ImageNet's.
+        dataset: solo-learn takes mean and standard deviation from it; here they are ``cfg.mean``
+            and ``cfg.std``, or ImageNet's, and `mixbt_plugin.data` puts in the data set's.
         cfg: one entry of ``augmentations``.
 
     Returns:
         A function from a PIL image to a normalised tensor (3, crop_size, crop_size).
     """
-    mean, std = MEAN_AND_STD.get(
-        dataset, (cfg.get("mean", IMAGENET_DEFAULT_MEAN), cfg.get("std", IMAGENET_DEFAULT_STD))
-    )
+    mean, std = cfg.get("mean", IMAGENET_DEFAULT_MEAN), cfg.get("std", IMAGENET_DEFAULT_STD)
     bicubic = transforms.InterpolationMode.BICUBIC
     if cfg.rrc.enabled:
         scale = (cfg.rrc.crop_min_scale, cfg.rrc.crop_max_scale)
