@@ -18,7 +18,7 @@ from mixbt_plugin.data import PROPERTIES
 from mixbt_plugin.host.embedded import dali_loaders
 from mixbt_plugin.host.embedded.backbones import BACKBONES
 from mixbt_plugin.host.embedded.base import OptimizedModule
-from mixbt_plugin.host.embedded.config import NUM_CLASSES, parse_linear_cfg, parse_pretrain_cfg
+from mixbt_plugin.host.embedded.config import parse_linear_cfg, parse_pretrain_cfg
 from mixbt_plugin.host.embedded.optimization import (
     LARS,
     LinearWarmupCosineAnnealingLR,
@@ -32,7 +32,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 @pytest.fixture(autouse=True)
 def known_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the commands tell the parser of a run's data set."""
-    monkeypatch.setitem(NUM_CLASSES, "cifar10", 10)
+    monkeypatch.setattr("mixbt_plugin.host.embedded.config.NUM_CLASSES", {"cifar10": 10})
 
 
 def pretrain_cfg(**changes: Any) -> Any:
