@@ -44,8 +44,8 @@ def config(config: str, images: Path, suffix: str, *overrides: str) -> DictConfi
     [
         ("", [], CLASSES),
         (".h5", ["data.format=h5"], CLASSES),
-        ("", ["data.val_path=null", "+data.no_labels=true"], 1),
-        (".h5", ["data.format=h5", "data.val_path=null", "+data.no_labels=true"], 1),
+        ("", ["data.val_path=null", "data.no_labels=true"], 1),
+        (".h5", ["data.format=h5", "data.val_path=null", "data.no_labels=true"], 1),
     ],
 )
 def test_the_classes_are_counted_as_they_are_read(
