@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks import dense
 from benchmarks.interleaved import interleave, machine, peak_memory, ratio, table
-from mixbt_plugin.functional.energy import Pair, gram_is_cheaper
+from mixbt_plugin.functional.batch import gram_is_cheaper
 from mixbt_plugin.losses import (
     barlow_twins_loss,
     hsic_ssl_loss,
@@ -60,7 +60,7 @@ class Objective:
     official: Callable[..., Tensor]
     products: int
     matrices: int
-    energies: Sequence[Pair]
+    energies: Sequence[tuple[int, int]]
     solo_learn: str | None = None
 
 
@@ -134,7 +134,7 @@ def measure(name: str, n: int, d: int, args: argparse.Namespace) -> Row:
         torch.randn(n, d, device=args.device, requires_grad=True) for _ in range(objective.views)
     ]
     perm = torch.randperm(n, device=args.device)
-    side = "gram" if gram_is_cheaper(n, d, tuple(objective.energies)) else "dense"
+    side = "gram" if gram_is_cheaper(n, d, objective.energies) else "dense"
     other = "dense" if side == "gram" else "gram"
 
     def allowed(products: int, matrices: int) -> bool:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from mixbt_plugin.apps.numerics import NumericalGuard
-from mixbt_plugin.functional import standardize
+from mixbt_plugin.functional import Processes
+from mixbt_plugin.functional.standardize import standardize
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.mixing import Mixing
 from mixbt_plugin.registry import register
@@ -46,7 +47,10 @@ class SyncedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.movedim(1, -1).flatten(0, -2)
-        normalized = standardize(rows, eps=self.eps) * self.weight + self.bias
+        processes = Processes.of(None, "exact")
+        columns = [standardize(z, eps=self.eps) for z in processes.share_columns([rows])]
+        (standardized,) = processes.share_rows(columns, rows.size(1))
+        normalized = standardized * self.weight + self.bias
         return normalized.view(x.movedim(1, -1).shape).movedim(-1, 1)
 
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from mixbt_plugin.apps.checkpointer import last_checkpoint
-from mixbt_plugin.losses import check_finite
+from mixbt_plugin.losses import dead_columns
 
 DEAD = 1e-4
 """A dimension is dead whose standard deviation over the batch is below this, relative to the root
@@ -82,7 +82,7 @@ class NumericalGuard(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Listens to backbone and projector; this class looks at the losses instead of them."""
-        check_finite.enabled = False
+        pl_module.check_finite = False
         for name, kind in (("backbone", "features"), ("projector", "embeddings")):
             module = getattr(pl_module, name, None)
             if isinstance(module, nn.Module):
@@ -90,7 +90,7 @@ class NumericalGuard(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Listens no longer, and leaves the losses to look at themselves."""
-        check_finite.enabled = True
+        pl_module.check_finite = True
         while self._listening:
             self._listening.pop().remove()
 
@@ -253,7 +253,7 @@ class NumericalGuard(Callback):
         return "\n".join(lines)
 
     def _dead(self, pl_module: Any) -> list[str]:
-        """Names dead dimensions where the loss divides by their standard deviation alone."""
+        """Names dead dimensions where no eps lets them learn."""
         settings, batches = getattr(pl_module, "settings", None), self._outputs["embeddings"]
         if getattr(settings, "eps", None) != 0 or not batches:
             return []
@@ -261,7 +261,7 @@ class NumericalGuard(Callback):
             batches = [F.normalize(z) for z in batches]
         if getattr(settings, "pooled", False):
             batches = [torch.cat(batches)]
-        dead = torch.stack([dead_dimensions(z) for z in batches])
+        dead = torch.stack([dead_columns(z) for z in batches])
         found = dead.any(dim=0).nonzero().flatten().tolist()
         if not found:
             return []
@@ -269,7 +269,7 @@ class NumericalGuard(Callback):
         return [
             f"{len(found)} of {dead.size(1)} dimensions of the embeddings are dead, constant over "
             f"the batch but for rounding: {', '.join(map(str, found[:MOST_NAMED]))}{more}. "
-            "method_kwargs.eps=0 divides by their standard deviation; a larger one does not."
+            "With method_kwargs.eps=0 they get no gradient; with a larger one they do."
         ]
 
     def _warn_of_dead(self, trainer: Trainer, pl_module: Any) -> None:
@@ -293,21 +293,6 @@ class NumericalGuard(Callback):
                 f"step {trainer.global_step} (epoch {trainer.current_epoch}): collapse: {what} "
                 f"{kind}; {dead} of {z.size(1)} dimensions are constant over the batch."
             )
-
-
-def dead_dimensions(z: Tensor) -> Tensor:
-    """Which dimensions vary over a batch by no more than the rounding of their mean explains.
-
-    Args:
-        z: (N, D).
-
-    Returns:
-        (D,), boolean.
-    """
-    # Differences from the first row are exact where all are nearly equal, unlike those from a mean.
-    exact = z.to(torch.promote_types(z.dtype, torch.float32))
-    spread = (exact - exact[0]).std(dim=0)
-    return spread <= torch.finfo(z.dtype).eps * exact[0].abs()
 
 
 def _scaler(trainer: Trainer) -> Any:

@@ -1,213 +1,208 @@
-"""Sums and gathers over the processes of a distributed run, with the gradients they owe.
+"""Sums and exchanges over the processes of a distributed run, with the gradients they owe.
 
-`DistributedDataParallel` averages parameter gradients over the processes. A loss whose *value*
-is the same on every process therefore has to send back ``world_size`` times its gradient for its
-own rows: the average is then the gradient that one process with the whole batch computes.
+Four ways are offered by name. `DistributedDataParallel` averages parameter gradients over the W
+processes in each:
 
-Three ways are offered by name:
+- ``"exact"``: statistics of the global batch, and a gradient of W times the loss, so that after
+  the average k processes train as one process with the whole batch;
+- ``"legacy"``: what solo-learn and Mixed Barlow Twins' official code do: statistics of the local
+  batch, and an ``all_reduce`` that autograd does not see, so that the averaged gradient is 1 / W
+  of the true one;
+- ``"legacy-sync"``: what Barlow Twins' official code does (facebookresearch/barlowtwins main.py:89
+  and 205-216): that gradient of 1 / W, but statistics of the global batch (``SyncBatchNorm``);
+- ``"local"``: each process has the loss of its own rows, as if it were the only one, as in
+  fastssl's distributed runs.
 
-- ``"exact"``: statistics of the global batch and that factor, so that k processes train as one;
-- ``"legacy"``: what solo-learn, Barlow Twins' and Mixed Barlow Twins' official codes do: statistics
-  of the local batch, and an ``all_reduce`` that autograd does not see, which makes the gradient
-  ``1 / world_size`` of the true one;
-- ``"local"``: each process has the loss of its own rows, as if it were the only one, and
-  `DistributedDataParallel` averages, as in fastssl's distributed runs. It is for whole losses,
-  which `as_asked` wraps.
-
-Each process must hold the same number of rows, but with ``"local"``; `require_equal_rows` says so
-where they do not.
+`torch.distributed.nn.functional` has such collectives too, but is deprecated from PyTorch 2.14 on
+in favour of a private module; and the gradient of its ``all_reduce`` is reduced once more, though
+all processes hold the same: for a loss that doubles what Gram matrices cost to send.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
-from functools import wraps
-from typing import Any, Literal, ParamSpec, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
 from weakref import WeakSet
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-Ddp = Literal["exact", "legacy", "local"]
-ddp_choices: tuple[Ddp, ...] = ("exact", "legacy", "local")
-_alone = ContextVar("_alone", default=False)
+Ddp = Literal["exact", "legacy", "legacy-sync", "local"]
+ddp_choices: tuple[Ddp, ...] = ("exact", "legacy", "legacy-sync", "local")
 
 
-def world_size() -> int:
-    """Number of processes of the running group, 1 outside of one, or within a local loss."""
-    return dist.get_world_size() if _in_a_group() else 1
+@dataclass(frozen=True)
+class Processes:
+    """The processes whose rows are one batch, in rank order.
 
-
-def _in_a_group() -> bool:
-    return dist.is_available() and dist.is_initialized() and not _alone.get()
-
-
-def as_asked(loss: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Computes a loss with ``ddp="local"`` as ``"exact"`` in a group of this process alone."""
-
-    @wraps(loss)
-    def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        if kwargs.get("ddp") != "local":
-            return loss(*args, **kwargs)
-        kwargs["ddp"] = "exact"
-        before = _alone.set(True)
-        try:
-            return loss(*args, **kwargs)
-        finally:
-            _alone.reset(before)
-
-    return wrapper
-
-
-def require_equal_rows(rows: int, device: torch.device) -> None:
-    """Refuses processes with different numbers of rows, on all of them.
-
-    On an accelerator, where reading the numbers makes a step wait, only the first call of a group
-    looks.
-
-    Args:
-        rows: of this process.
-        device: of its tensors.
-
-    Raises:
-        ValueError: the numbers differ.
+    Attributes:
+        size: how many.
+        rank: this one's number among them.
+        group: of `torch.distributed`, None for all processes.
+        gradient: factor of the gradient of what they sum up.
     """
-    if world_size() == 1:
-        return
-    if device.type != "cpu":
-        if dist.group.WORLD in _compared:
-            return
-        _compared.add(dist.group.WORLD)
-    counts = torch.zeros(world_size(), dtype=torch.int64, device=device)
-    counts[dist.get_rank()] = rows
-    dist.all_reduce(counts)
-    found = counts.tolist()
-    if len(set(found)) > 1:
-        raise ValueError(
-            f"the processes hold {', '.join(map(str, found))} rows: expected as many on each. Drop "
-            "the incomplete last batch (drop_last=True), or fill it up."
-        )
+
+    size: int = 1
+    rank: int = 0
+    group: Any = None
+    gradient: int = 1
+
+    @classmethod
+    def of(cls, group: Any, ddp: Ddp) -> Processes:
+        """Those of a group, None for all; this one alone outside of a run or with ``local``.
+
+        Raises:
+            ValueError: this process is not in the group.
+        """
+        if ddp == "local" or not (dist.is_available() and dist.is_initialized()):
+            return cls()
+        rank, size = dist.get_rank(group), dist.get_world_size(group)
+        if rank < 0:
+            raise ValueError("group: this process is not in it; call the loss in its members only.")
+        return cls(size, rank, group, size if ddp == "exact" else 1)
+
+    def total(self, x: Tensor) -> Tensor:
+        """Sum over the processes of a term of the loss, which all of them then use alike."""
+        return x if self.size == 1 else _Total.apply(x, self)
+
+    def gather_rows(self, x: Tensor) -> Tensor:
+        """Rows of all processes, (N, …) to (size · N, …), without a gradient."""
+        if self.size == 1:
+            return x
+        rows = [torch.empty_like(x) for _ in range(self.size)]
+        dist.all_gather(rows, x.detach().contiguous(), group=self.group)
+        return torch.cat(rows)
+
+    def share_columns(self, views: Sequence[Tensor]) -> list[Tensor]:
+        """From this process's rows (N, D) to its share of all rows' columns.
+
+        What is then computed of whole columns is exact without further communication, and a
+        process sends and receives no more than its own rows.
+
+        Args:
+            views: V tensors (N, D).
+
+        Returns:
+            V tensors (size · N, about D / size).
+        """
+        if self.size == 1:
+            return list(views)
+        stacked = torch.stack(list(views))
+        sent = [part.flatten() for part in stacked.split(self.widths(stacked.size(2)), dim=2)]
+        share = [len(sent[self.rank])] * self.size
+        received = _Exchange.apply(torch.cat(sent), [len(part) for part in sent], share, self)
+        by_process = received.view(self.size, *stacked.shape[:2], -1)
+        return list(by_process.transpose(0, 1).flatten(1, 2))
+
+    def share_rows(self, batches: Sequence[Tensor], dim: int) -> list[Tensor]:
+        """From shares of columns back to this process's rows of all ``dim`` columns."""
+        if self.size == 1:
+            return list(batches)
+        stacked = torch.stack(list(batches)).unflatten(1, (self.size, -1))
+        count, _, rows, width = stacked.shape
+        sizes = [count * rows * each for each in self.widths(dim)]
+        sent = stacked.transpose(0, 1).flatten()
+        received = _Exchange.apply(sent, [count * rows * width] * self.size, sizes, self)
+        parts = [part.view(count, rows, -1) for part in received.split(sizes)]
+        return list(torch.cat(parts, dim=2))
+
+    def widths(self, dim: int) -> list[int]:
+        """How many of ``dim`` columns each process has, 0 in some where it has fewer."""
+        return [dim // self.size + (rank < dim % self.size) for rank in range(self.size)]
+
+    @contextmanager
+    def refusing_together(self, z: Any) -> Iterator[None]:
+        """What one process refuses inside, all refuse; as they do batches of different shapes.
+
+        On an accelerator, where comparing makes a step wait, only the first call of a group does.
+
+        Args:
+            z: the first of the embeddings, whose shape is compared.
+
+        Raises:
+            TypeError, ValueError: what was raised inside.
+            ValueError: something was raised in another process, or the shapes differ.
+        """
+        problem: Exception | None = None
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            problem = error
+        if self.size > 1 and self._compares(z):
+            found: list[Any] = [None] * self.size
+            mine = str(problem) if problem else tuple(z.shape)
+            dist.all_gather_object(found, mine, group=self.group)
+            problem = problem or _disagreement(found)
+        if problem is not None:
+            raise problem
+
+    def _compares(self, z: Any) -> bool:
+        if getattr(z, "device", torch.device("cpu")).type == "cpu":
+            return True
+        first = (group := self.group or dist.group.WORLD) not in _compared
+        _compared.add(group)
+        return first
 
 
 _compared: WeakSet[Any] = WeakSet()
+"""Groups on an accelerator whose first call has been: nothing else remembers it for us."""
 
 
-def rank() -> int:
-    """This process's number in the running group, 0 outside of one, or within a local loss."""
-    return dist.get_rank() if _in_a_group() else 0
-
-
-def gather_rows(z: Tensor) -> Tensor:
-    """Rows of all processes, in rank order, (N, D) to (world_size · N, D), without a gradient."""
-    if world_size() == 1:
-        return z.detach()
-    rows = [torch.empty_like(z) for _ in range(world_size())]
-    dist.all_gather(rows, z.detach().contiguous())
-    return torch.cat(rows)
+def _disagreement(found: Sequence[Any]) -> ValueError | None:
+    for rank, one in enumerate(found):
+        if isinstance(one, str):
+            return ValueError(f"process {rank} of the group: {one}")
+    rows, dimensions = zip(*found)
+    if len(set(rows)) > 1:
+        return ValueError(
+            f"the processes hold {', '.join(map(str, rows))} rows: expected as many on each. Drop "
+            "the incomplete last batch (drop_last=True), or fill it up."
+        )
+    if len(set(dimensions)) > 1:
+        held = ", ".join(map(str, dimensions))
+        return ValueError(f"the processes hold embeddings of {held} dimensions: expected one.")
+    return None
 
 
 class _Total(torch.autograd.Function):
+    """Differentiated a second time it raises, here and below: over processes that is not right."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.clone()
-        dist.all_reduce(x)
+    def forward(ctx: Any, x: Tensor, processes: Processes) -> Tensor:
+        ctx.factor = processes.gradient
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x, group=processes.group)
         return x
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return grads[0]
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * ctx.factor, None
 
 
-def total(x: Tensor) -> Tensor:
-    """Sum over the processes of a term of the loss, which every process then uses alike."""
-    return x if world_size() == 1 else _Total.apply(x)
+class _Exchange(torch.autograd.Function):
+    """``all_to_all``; the gradient takes the same way back."""
 
-
-class _SharedSum(_Total):
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        grad = grads[0].clone()
-        dist.all_reduce(grad)
-        return grad
+    def forward(
+        ctx: Any, x: Tensor, sent: list[int], received: list[int], processes: Processes
+    ) -> Tensor:
+        ctx.arguments = received, sent, processes
+        out = x.new_empty(sum(received))
+        dist.all_to_all_single(out, x.contiguous(), received, sent, group=processes.group)
+        return out
 
-
-def shared_sum(x: Tensor) -> Tensor:
-    """Sum over the processes of a statistic that each process then applies to its own rows.
-
-    Unlike in `total`, the gradients that come back differ between the processes and are summed.
-    """
-    return x if world_size() == 1 else _SharedSum.apply(x)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Exchange.apply(grads[0], *ctx.arguments), None, None, None
 
 
 def mean_over_processes(x: Tensor) -> Tensor:
     """Mean over the processes, without a gradient, of a tensor of one shape on all."""
-    if world_size() == 1:
-        return x.detach()
-    x = x.detach().clone()
-    dist.all_reduce(x)
-    return x / world_size()
-
-
-class _Scaled(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, factor: int, *views: Tensor) -> tuple[Tensor, ...]:
-        ctx.factor = factor
-        return tuple(z.view_as(z) for z in views)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *(grad * ctx.factor for grad in grads)
-
-
-def owed(views: Sequence[Tensor], ddp: Ddp) -> Sequence[Tensor]:
-    """The views, whose gradients become what `DistributedDataParallel` shall average."""
-    if world_size() == 1 or ddp != "exact":
-        return views
-    return _Scaled.apply(world_size(), *views)
-
-
-class _ColumnShare(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *views: Tensor) -> tuple[Tensor, ...]:
-        rows, columns = views[0].shape
-        widths = [len(part) for part in torch.arange(columns).tensor_split(world_size())]
-        ctx.rows, ctx.widths = rows, widths
-        sent = [torch.stack(part).flatten() for part in zip(*(z.split(widths, 1) for z in views))]
-        width = widths[dist.get_rank()]
-        received = views[0].new_empty(world_size() * len(views) * rows * width)
-        dist.all_to_all_single(
-            received, torch.cat(sent), None, [len(views) * rows * width for width in widths]
-        )
-        shares = received.view(world_size(), len(views), rows, width).transpose(0, 1)
-        return tuple(shares.flatten(1, 2))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        rows, widths = ctx.rows, ctx.widths
-        sent = torch.stack(grads).unflatten(1, (world_size(), rows)).transpose(0, 1).flatten()
-        sizes = [len(grads) * rows * width for width in widths]
-        received = grads[0].new_empty(sum(sizes))
-        dist.all_to_all_single(received, sent, sizes, None)
-        shares = [
-            part.view(len(grads), rows, width) for part, width in zip(received.split(sizes), widths)
-        ]
-        return tuple(torch.cat(shares, dim=2))
-
-
-def share_columns(views: Sequence[Tensor]) -> Sequence[Tensor]:
-    """This process's share of the columns, of the rows of all processes in rank order.
-
-    What is then computed of whole columns is exact without further communication, and a process
-    sends and receives no more than its own rows.
-
-    Args:
-        views: V tensors (N, D).
-
-    Returns:
-        V tensors (world_size · N, about D / world_size).
-    """
-    return views if world_size() == 1 else _ColumnShare.apply(*views)
+    processes = Processes.of(None, "exact")
+    return processes.total(x.detach()) / processes.size

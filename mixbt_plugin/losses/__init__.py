@@ -1,21 +1,18 @@
 """The objectives, as pure functions of embeddings: no module, no state, no configuration."""
 
-from mixbt_plugin.losses._checks import check_finite
-from mixbt_plugin.losses.barlow_twins import BarlowTwinsLoss, barlow_twins_loss
+from mixbt_plugin.functional import dead_columns
+from mixbt_plugin.losses.barlow_twins import BarlowTwinsTerms, barlow_twins_loss
 from mixbt_plugin.losses.hsic_ssl import hsic_ssl_loss
-from mixbt_plugin.losses.mixed_barlow_twins import (
-    MixedBarlowTwinsLoss,
-    mixed_barlow_twins_loss,
-)
+from mixbt_plugin.losses.mixed_barlow_twins import MixedBarlowTwinsTerms, mixed_barlow_twins_loss
 from mixbt_plugin.losses.multiview_barlow_twins import multiview_barlow_twins_loss
-from mixbt_plugin.losses.multiview_vicreg import VICRegLoss, multiview_vicreg_loss
+from mixbt_plugin.losses.multiview_vicreg import VICRegTerms, multiview_vicreg_loss
 
 __all__ = [
-    "BarlowTwinsLoss",
-    "MixedBarlowTwinsLoss",
-    "VICRegLoss",
+    "BarlowTwinsTerms",
+    "MixedBarlowTwinsTerms",
+    "VICRegTerms",
     "barlow_twins_loss",
-    "check_finite",
+    "dead_columns",
     "hsic_ssl_loss",
     "mixed_barlow_twins_loss",
     "multiview_barlow_twins_loss",

@@ -1,15 +1,57 @@
-"""Refusal of inputs that a loss cannot take."""
+"""Refusal of inputs that a loss cannot take, and of a loss that is not finite."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mixbt_plugin.functional import require_equal_rows
+from mixbt_plugin.functional import (
+    Ddp,
+    GlobalBatch,
+    Impl,
+    Processes,
+    ddp_choices,
+    impl_choices,
+    widened,
+)
+
+
+def prepare(
+    embeddings: Mapping[str, Any],
+    *,
+    impl: Impl,
+    ddp: Ddp,
+    group: Any,
+    further: Callable[[], None] = lambda: None,
+) -> tuple[list[Tensor], GlobalBatch]:
+    """Checks what a loss is given, on all processes together.
+
+    Args:
+        embeddings: the tensors under the names that a message shall use.
+        impl: as the losses take it.
+        ddp: as the losses take it.
+        group: as the losses take it.
+        further: checks more, once the embeddings are right.
+
+    Returns:
+        The embeddings, at least in float32, and the batch that they are of.
+
+    Raises:
+        TypeError, ValueError: what this or another process was given is not right.
+    """
+    check_choice("impl", impl, impl_choices)
+    check_choice("ddp", ddp, ddp_choices)
+    processes = Processes.of(group, ddp)
+    with processes.refusing_together(next(iter(embeddings.values()))):
+        check_embeddings(embeddings)
+        further()
+    views = [widened(z) for z in embeddings.values()]
+    rows, dim = views[0].shape
+    return views, GlobalBatch(rows * processes.size, dim, processes, ddp, impl)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -18,19 +60,15 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}.")
 
 
-def check_batches(batches: Mapping[str, Any]) -> None:
+def check_embeddings(embeddings: Mapping[str, Any]) -> None:
     """Refuses anything but floating-point tensors of one shape (N, D), N >= 2, D >= 1.
 
-    Args:
-        batches: the tensors under the names that the message shall use.
-
     Raises:
-        TypeError: not a tensor, or not floating-point.
-        ValueError: not two-dimensional, too few rows or columns, shapes or devices that differ;
-            numbers of rows that differ between the processes.
+        TypeError: not a tensor, not floating-point, or float32 beside float64.
+        ValueError: not two-dimensional, too few rows or columns, shapes or devices that differ.
     """
-    first_name, first = next(iter(batches.items()))
-    for name, z in batches.items():
+    first_name, first = next(iter(embeddings.items()))
+    for name, z in embeddings.items():
         if not isinstance(z, Tensor):
             raise TypeError(f"{name}: expected a tensor of shape (N, D), got {type(z).__name__}.")
         if not z.is_floating_point():
@@ -50,16 +88,20 @@ def check_batches(batches: Mapping[str, Any]) -> None:
             )
         if z.device != first.device:
             raise ValueError(f"{name} is on {z.device} but {first_name} on {first.device}.")
-    require_equal_rows(first.size(0), first.device)
+        if (z.dtype == torch.float64) != (first.dtype == torch.float64):
+            raise TypeError(
+                f"{name} is {z.dtype} but {first_name} {first.dtype}: expected one of them; "
+                "float64 is computed in float64, everything else in float32."
+            )
 
 
-def check_views(views: Sequence[Tensor]) -> None:
-    """`check_batches` for a sequence of at least two views, named ``views[0]`` and so on."""
+def named_views(views: Sequence[Tensor]) -> dict[str, Tensor]:
+    """At least two views as ``views[0]`` and so on."""
     if isinstance(views, Tensor):
         raise TypeError("views: expected a sequence of tensors (N, D), got one tensor.")
     if len(views) < 2:
         raise ValueError(f"views: {len(views)} given; expected at least 2.")
-    check_batches({f"views[{v}]": z for v, z in enumerate(views)})
+    return {f"views[{v}]": z for v, z in enumerate(views)}
 
 
 def check_permutation(perm: Any, n: int) -> None:
@@ -73,7 +115,7 @@ def check_permutation(perm: Any, n: int) -> None:
         raise TypeError(f"perm: expected a tensor of int64, got {found}.")
     if perm.shape != (n,):
         raise ValueError(f"perm: expected shape ({n},), got {tuple(perm.shape)}.")
-    if perm.device.type != "cpu":
+    if not _can_be_read(perm):
         return
     low, high = (int(index) for index in perm.aminmax())
     if low < 0 or high >= n:
@@ -88,7 +130,7 @@ def check_mix(mix: float | Tensor, n: int) -> None:
     if isinstance(mix, Tensor):
         if mix.shape not in ((), (n,)):
             raise ValueError(f"mix: expected shape () or ({n},), got {tuple(mix.shape)}.")
-        if mix.device.type != "cpu":
+        if not _can_be_read(mix):
             return
         low, high = float(mix.min()), float(mix.max())
     else:
@@ -97,72 +139,37 @@ def check_mix(mix: float | Tensor, n: int) -> None:
         raise ValueError(f"mix: expected values in [0, 1], got {low if low < 0 else high}.")
 
 
-class FiniteCheck:
-    """Raises when a loss is NaN or infinite, without making the host wait for an accelerator.
+def refuse_not_finite(function: str, loss: Tensor, embeddings: Mapping[str, Tensor]) -> None:
+    """Raises where a loss is NaN or infinite, on the CPU alone: an accelerator would have to wait.
 
     One NaN or infinity anywhere in a view reaches the loss through its column's mean, so the
-    loss alone is looked at, and the inputs only once it is bad. On the CPU that is at once. On an
-    accelerator the flag is copied to pinned memory behind the step's other work, and looked at
-    in a later call, once its event says that it has arrived: the error comes a step or so late
-    but no step waits for it.
+    loss alone is looked at, and the embeddings only once it is bad.
 
-    Attributes:
-        enabled: false where something else watches the training.
+    Args:
+        function: name of the loss, for the message.
+        loss: 0-dim.
+        embeddings: the inputs (N, D), under the names for the message.
+
+    Raises:
+        FloatingPointError: the loss is not finite; names the inputs and the first bad entry.
     """
-
-    def __init__(self) -> None:
-        self.enabled = True
-        self._pending: list[tuple[Tensor, torch.Event, str]] = []
-
-    def __call__(self, function: str, loss: Tensor, batches: Mapping[str, Tensor]) -> None:
-        """Checks ``loss``, and what earlier calls left to be checked.
-
-        Args:
-            function: name of the loss, for the message.
-            loss: 0-dim.
-            batches: the inputs (N, D), under the names for the message.
-
-        Raises:
-            FloatingPointError: the loss is not finite; names the inputs and the first entry.
-        """
-        if not self.enabled:
-            return
-        if loss.device.type == "cpu":
-            if not math.isfinite(loss.item()):
-                raise FloatingPointError(f"{function} is {loss.item()}: {_diagnosis(batches)}")
-            return
-        self._raise_for_arrived()
-        flags = torch.stack([torch.isfinite(x.detach().sum()) for x in (loss, *batches.values())])
-        arrived = torch.Event(device=loss.device)
-        on_host = torch.empty(flags.shape, dtype=torch.bool, pin_memory=True)
-        on_host.copy_(flags, non_blocking=True)
-        arrived.record()
-        self._pending.append((on_host, arrived, f"{function}|{'|'.join(batches)}"))
-
-    def _raise_for_arrived(self) -> None:
-        while self._pending and self._pending[0][1].query():
-            flags, _, names = self._pending.pop(0)
-            if flags.all():
-                continue
-            self._pending.clear()
-            function, *inputs = names.split("|")
-            bad = [name for name, fine in zip(inputs, flags[1:].tolist()) if not fine]
-            raise FloatingPointError(
-                f"{function} was not finite in an earlier step: NaN or infinity in "
-                f"{', '.join(bad) or 'none of its inputs, so it overflowed'}."
-            )
+    if _can_be_read(loss) and not math.isfinite(loss.item()):
+        raise FloatingPointError(f"{function} is {loss.item()}: {_diagnosis(embeddings)}")
 
 
-def _diagnosis(batches: Mapping[str, Tensor]) -> str:
+def _can_be_read(x: Tensor) -> bool:
+    """Whether its values are there at once: not on an accelerator, being traced, or pretended."""
+    tracing = torch.compiler.is_compiling() or type(x) not in (Tensor, torch.nn.Parameter)
+    return x.device.type == "cpu" and not tracing
+
+
+def _diagnosis(embeddings: Mapping[str, Tensor]) -> str:
     found = []
-    for name, z in batches.items():
+    for name, z in embeddings.items():
         bad = (~torch.isfinite(z)).nonzero()
         if len(bad):
             row, column = bad[0].tolist()
             found.append(
                 f"{name} holds {len(bad)} NaN or infinite value(s), the first at [{row}, {column}]"
             )
-    return "; ".join(found) or "its inputs are finite, so it overflowed or a variance is 0."
-
-
-check_finite = FiniteCheck()
+    return "; ".join(found) or "its inputs are finite, so it overflowed."

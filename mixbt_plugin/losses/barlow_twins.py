@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from mixbt_plugin.functional import (
-    Correlations,
-    Standardization,
-    as_asked,
-    correlations,
-    ddp_choices,
-    full_precision,
-    impl_choices,
-)
-from mixbt_plugin.functional.collectives import Ddp
-from mixbt_plugin.functional.energy import Impl
-from mixbt_plugin.losses._checks import check_batches, check_choice, check_finite
+from mixbt_plugin.functional import Ddp, GlobalBatch, Impl
+from mixbt_plugin.losses._checks import prepare, refuse_not_finite
 
 
-class BarlowTwinsLoss(NamedTuple):
+class BarlowTwinsTerms(NamedTuple):
     """``loss = scale_loss · (on_diag + lamb · off_diag)``, each 0-dim."""
 
     loss: Tensor
@@ -29,8 +18,6 @@ class BarlowTwinsLoss(NamedTuple):
     off_diag: Tensor
 
 
-@as_asked
-@full_precision
 def barlow_twins_loss(
     z_a: Tensor,
     z_b: Tensor,
@@ -42,20 +29,28 @@ def barlow_twins_loss(
     eps: float = 1e-5,
     impl: Impl = "auto",
     ddp: Ddp = "exact",
-) -> BarlowTwinsLoss:
+    group: Any = None,
+    check_finite: bool = True,
+) -> BarlowTwinsTerms:
     """``Σ_i (1 - C_ii)² + lamb · Σ_{i≠j} (C_ij - offdiag_target)²``, C the cross-correlation.
 
     Args:
-        z_a: embeddings of the first view, (N, D).
+        z_a: embeddings of the first view, (N, D). float16 and bfloat16 are computed in float32,
+            whatever autocast and TF32 are set to.
         z_b: embeddings of the second view, (N, D).
         lamb: weight of the off-diagonal term; 0.0051 as in facebookresearch/barlowtwins
             main.py:39 and solo-learn.
-        scale_loss: factor of the whole loss.
+        scale_loss: factor of the whole loss. 1 is the papers' formula; the methods' default, 0.024,
+            is that of solo-learn, whose learning rates are tuned to it.
         offdiag_target: where off-diagonal entries are drawn to; 0 is Barlow Twins, -1 HSIC-SSL.
         unbiased: standardise with the unbiased variance (divided by N - 1).
-        eps: added to the variance.
-        impl: ``"gram"`` (N x N), ``"dense"`` (D x D) or ``"auto"``; see `correlations`.
-        ddp: ``"exact"``, ``"legacy"`` or ``"local"``; see `mixbt_plugin.functional.collectives`.
+        eps: added to the variance. A column whose variance is still no more than rounding is dead
+            (`dead_columns`): it counts as 0, and gets no gradient.
+        impl: ``"gram"`` (N x N), ``"dense"`` (D x D) or ``"auto"``; see `GlobalBatch`.
+        ddp: ``"exact"``, ``"legacy"``, ``"legacy-sync"`` or ``"local"``; see
+            `mixbt_plugin.functional.collectives`.
+        group: the processes whose rows are one batch, a group of `torch.distributed`; None for all.
+        check_finite: raise where the loss is not finite. On an accelerator this is not looked at.
 
     Returns:
         The loss and its two terms, unweighted.
@@ -64,36 +59,27 @@ def barlow_twins_loss(
         TypeError, ValueError: inputs of another type or shape than said above.
         FloatingPointError: the loss is NaN or infinite.
     """
-    check_batches({"z_a": z_a, "z_b": z_b})
-    check_choice("impl", impl, impl_choices)
-    check_choice("ddp", ddp, ddp_choices)
-    c = correlations(
-        [z_a, z_b],
-        standardization=Standardization(unbiased=unbiased, eps=eps),
-        energies=[(0, 1)],
-        diagonals=[(0, 1)],
-        row_sums=offdiag_target != 0,
-        impl=impl,
-        ddp=ddp,
-    )
-    terms = redundancy_reduction(c, lamb=lamb, scale_loss=scale_loss, target=offdiag_target)
-    check_finite("barlow_twins_loss", terms.loss, {"z_a": z_a, "z_b": z_b})
-    return terms
+    embeddings = {"z_a": z_a, "z_b": z_b}
+    views, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group)
+    a, b = batch.standardized(views, unbiased=unbiased, eps=eps)
+    (energy,) = batch.energies((a, b))
+    on_diag, off_diag = redundancy_reduction(batch, a, b, energy, target=offdiag_target)
+    loss = scale_loss * (on_diag + lamb * off_diag)
+    if check_finite:
+        refuse_not_finite("barlow_twins_loss", loss, embeddings)
+    return BarlowTwinsTerms(loss, on_diag, off_diag)
 
 
 def redundancy_reduction(
-    c: Correlations, *, lamb: float, scale_loss: float, target: float = 0.0
-) -> BarlowTwinsLoss:
-    """Barlow Twins' terms of batches 0 and 1, whose diagonal is the only one."""
-    d = c.diagonals.squeeze(0)
-    e = 1 - d
-    # Products with themselves: with few dimensions the operations' number is what counts.
-    of_target = [d.sum(), d.new_full((), len(d))] if target else []
-    on_diag, squares, *rest = c.sums(torch.dot(e, e), torch.dot(d, d), *of_target)
-    off_diag = c.energy(0, 1) - squares
-    if target:
-        # Σ_{i≠j} (C_ij - t)² = Σ_{i≠j} C_ij² + t² D (D - 1) - 2t Σ_{i≠j} C_ij
-        entries, dim = rest
-        off_diag_entries = c.sum_of_entries(0, 1) - entries
-        off_diag = off_diag + target**2 * dim * (dim - 1) - 2 * target * off_diag_entries
-    return BarlowTwinsLoss(scale_loss * (on_diag + lamb * off_diag), on_diag, off_diag)
+    batch: GlobalBatch, a: Tensor, b: Tensor, energy: Tensor, *, target: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """``Σ_i (1 - C_ii)²`` and ``Σ_{i≠j} (C_ij - target)²``, C of the energy ``‖C‖²_F``."""
+    d = (a * b).mean(dim=0)
+    if not target:
+        on_diag, squares = batch.sums((1 - d).square().sum(), d.square().sum())
+        return on_diag, energy - squares
+    on_diag, squares, trace = batch.sums((1 - d).square().sum(), d.square().sum(), d.sum())
+    # Σ_{i≠j} (C_ij - t)² = Σ_{i≠j} C_ij² - 2t Σ_{i≠j} C_ij + t² D (D - 1)
+    entries = batch.sum_of_entries(a, b) - trace
+    constant = target**2 * batch.dim * (batch.dim - 1)
+    return on_diag, energy - squares - 2 * target * entries + constant

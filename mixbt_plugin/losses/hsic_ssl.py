@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from mixbt_plugin.functional.collectives import Ddp
-from mixbt_plugin.functional.energy import Impl
-from mixbt_plugin.losses.barlow_twins import BarlowTwinsLoss, barlow_twins_loss
+from mixbt_plugin.functional import Ddp, Impl
+from mixbt_plugin.losses.barlow_twins import BarlowTwinsTerms, barlow_twins_loss
 
 
 def hsic_ssl_loss(
@@ -19,7 +20,9 @@ def hsic_ssl_loss(
     eps: float = 1e-5,
     impl: Impl = "auto",
     ddp: Ddp = "exact",
-) -> BarlowTwinsLoss:
+    group: Any = None,
+    check_finite: bool = True,
+) -> BarlowTwinsTerms:
     """``Σ_i (1 - C_ii)² + lamb · Σ_{i≠j} (1 + C_ij)²``.
 
     Maximising the linear-kernel HSIC ``‖C‖²_F`` alone lets every entry be ±1; the diagonal is
@@ -29,11 +32,13 @@ def hsic_ssl_loss(
         z_a: embeddings of the first view, (N, D).
         z_b: embeddings of the second view, (N, D).
         lamb: weight of the off-diagonal term; the authors take 1 / D.
-        scale_loss: as in `barlow_twins_loss`.
-        unbiased: as in `barlow_twins_loss`.
-        eps: as in `barlow_twins_loss`.
-        impl: as in `barlow_twins_loss`.
-        ddp: as in `barlow_twins_loss`.
+        scale_loss: this and what follows as in `barlow_twins_loss`.
+        unbiased: see there.
+        eps: see there.
+        impl: see there.
+        ddp: see there.
+        group: see there.
+        check_finite: see there.
 
     Returns:
         The loss and its two terms, unweighted.
@@ -48,4 +53,6 @@ def hsic_ssl_loss(
         eps=eps,
         impl=impl,
         ddp=ddp,
+        group=group,
+        check_finite=check_finite,
     )

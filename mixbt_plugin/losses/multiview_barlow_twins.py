@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-from mixbt_plugin.functional import (
-    Combination,
-    Standardization,
-    as_asked,
-    correlations,
-    ddp_choices,
-    full_precision,
-    impl_choices,
-)
-from mixbt_plugin.functional.collectives import Ddp
-from mixbt_plugin.functional.energy import Impl
-from mixbt_plugin.losses._checks import check_choice, check_finite, check_views
-from mixbt_plugin.losses.barlow_twins import BarlowTwinsLoss
+from mixbt_plugin.functional import Ddp, Impl
+from mixbt_plugin.losses._checks import check_choice, named_views, prepare, refuse_not_finite
+from mixbt_plugin.losses.barlow_twins import BarlowTwinsTerms
 
 Pairing = Literal["all", "mean"]
 pairing_choices: tuple[Pairing, ...] = ("all", "mean")
 
 
-@as_asked
-@full_precision
 def multiview_barlow_twins_loss(
     views: Sequence[Tensor],
     *,
@@ -38,7 +28,9 @@ def multiview_barlow_twins_loss(
     eps: float = 1e-5,
     impl: Impl = "auto",
     ddp: Ddp = "exact",
-) -> BarlowTwinsLoss:
+    group: Any = None,
+    check_finite: bool = True,
+) -> BarlowTwinsTerms:
     """Barlow Twins over V views, at a cost linear in V.
 
     ``pairing="all"`` is the mean of `barlow_twins_loss` over all pairs of views; with two views it
@@ -58,10 +50,12 @@ def multiview_barlow_twins_loss(
         scale_loss: factor of the whole loss.
         pairing: ``"all"`` or ``"mean"``, see above.
         pooled: standardise all views together instead of each by itself.
-        unbiased: as in `barlow_twins_loss`.
-        eps: as in `barlow_twins_loss`.
-        impl: as in `barlow_twins_loss`.
-        ddp: as in `barlow_twins_loss`.
+        unbiased: as in `barlow_twins_loss`, and what follows.
+        eps: see there.
+        impl: see there.
+        ddp: see there.
+        group: see there.
+        check_finite: see there.
 
     Returns:
         The loss and its two terms, unweighted.
@@ -70,41 +64,22 @@ def multiview_barlow_twins_loss(
         TypeError, ValueError: inputs of another type or shape than said above.
         FloatingPointError: the loss is NaN or infinite.
     """
-    check_views(views)
     check_choice("pairing", pairing, pairing_choices)
-    check_choice("impl", impl, impl_choices)
-    check_choice("ddp", ddp, ddp_choices)
-    c = correlations(
-        views,
-        standardization=Standardization(unbiased=unbiased, eps=eps, pooled=pooled),
-        **(_all_pairs if pairing == "all" else _mean_view)(len(views), views[0]),
-        impl=impl,
-        ddp=ddp,
-    )
-    d = c.diagonals
+    embeddings = named_views(views)
+    given, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group)
+    zs = batch.standardized(given, unbiased=unbiased, eps=eps, pooled=pooled)
     if pairing == "all":
-        on_diag, squares = c.sums((1 - d).square().sum() / len(d), d.square().sum() / len(d))
-        off_diag = c.energy_of_all_pairs(len(views)) / len(d) - squares
+        d = torch.stack([(z * other).mean(dim=0) for z, other in combinations(zs, 2)])
+        energy = batch.energy_of_all_pairs(zs) / len(d)
+        squares = d.square().sum() / len(d)
     else:
-        # d(Z̄, Z̄) is the mean of the d(Z_v, Z̄).
-        on_diag, squares = c.sums((1 - d).square().sum() / len(d), d.mean(dim=0).square().sum())
-        off_diag = c.energy(len(views), len(views)) - squares
+        mean = sum(zs[1:], zs[0]) / len(zs)
+        d = torch.stack([(z * mean).mean(dim=0) for z in zs])
+        (energy,) = batch.energies((mean, mean))
+        squares = d.mean(dim=0).square().sum()  # d(Z̄, Z̄) is the mean of the d(Z_v, Z̄).
+    on_diag, squares = batch.sums((1 - d).square().sum() / len(d), squares)
+    off_diag = energy - squares
     loss = scale_loss * (on_diag + lamb * off_diag)
-    check_finite(
-        "multiview_barlow_twins_loss", loss, {f"views[{v}]": z for v, z in enumerate(views)}
-    )
-    return BarlowTwinsLoss(loss, on_diag, off_diag)
-
-
-def _all_pairs(v: int, like: Tensor) -> dict[str, Any]:
-    # Neighbours first: what follows (u, w) is (u + 1, w + 1), computed together with it.
-    pairs = [(u, u + apart) for apart in range(1, v) for u in range(v - apart)]
-    return {"energies": pairs, "diagonals": pairs}
-
-
-def _mean_view(v: int, like: Tensor) -> dict[str, Any]:
-    return {
-        "derivation": Combination(like.new_full((1, v), 1 / v)),
-        "energies": [(v, v)],
-        "diagonals": [(u, v) for u in range(v)],
-    }
+    if check_finite:
+        refuse_not_finite("multiview_barlow_twins_loss", loss, embeddings)
+    return BarlowTwinsTerms(loss, on_diag, off_diag)

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mixbt_plugin.functional import (
-    Combination,
-    Standardization,
-    as_asked,
-    correlations,
-    ddp_choices,
-    full_precision,
-    impl_choices,
-)
-from mixbt_plugin.functional.collectives import Ddp, world_size
-from mixbt_plugin.functional.energy import Impl
-from mixbt_plugin.losses._checks import check_choice, check_finite, check_views
+from mixbt_plugin.functional import Ddp, Impl, center, is_dead
+from mixbt_plugin.losses._checks import check_choice, named_views, prepare, refuse_not_finite
 from mixbt_plugin.losses.multiview_barlow_twins import Pairing, pairing_choices
 
 
-class VICRegLoss(NamedTuple):
+class VICRegTerms(NamedTuple):
     """Weighted sum of the three terms, and the terms, unweighted, each 0-dim."""
 
     loss: Tensor
@@ -32,8 +23,6 @@ class VICRegLoss(NamedTuple):
     cov: Tensor
 
 
-@as_asked
-@full_precision
 def multiview_vicreg_loss(
     views: Sequence[Tensor],
     *,
@@ -44,7 +33,9 @@ def multiview_vicreg_loss(
     eps: float = 1e-4,
     impl: Impl = "auto",
     ddp: Ddp = "exact",
-) -> VICRegLoss:
+    group: Any = None,
+    check_finite: bool = True,
+) -> VICRegTerms:
     """VICReg over V views: the mean of a two-view loss over pairs of embeddings (x, y).
 
     The two-view loss is solo-learn's (solo/losses/vicreg.py:26-114)::
@@ -64,11 +55,15 @@ def multiview_vicreg_loss(
         var_loss_weight: weight of the variance term.
         cov_loss_weight: weight of the covariance term.
         pairing: ``"all"`` or ``"mean"``, see above.
-        eps: added to the variances.
+        eps: added to the variances. A column whose variance is still no more than rounding is dead
+            (`dead_columns`): its variance term has no gradient.
         impl: as in `barlow_twins_loss`.
         ddp: ``"exact"`` takes ``sim`` over the global batch, ``"legacy"`` over this process's rows,
             as solo-learn does. Variances and covariances are of the global batch in both, and the
-            averaged gradient is the same. ``"local"`` takes all three over this process's rows.
+            averaged gradient is the same. ``"legacy-sync"`` has 1 / W of that gradient.
+            ``"local"`` takes all three over this process's rows.
+        group: as in `barlow_twins_loss`.
+        check_finite: as in `barlow_twins_loss`.
 
     Returns:
         The loss and its three terms, unweighted.
@@ -77,55 +72,54 @@ def multiview_vicreg_loss(
         TypeError, ValueError: inputs of another type or shape than said above.
         FloatingPointError: the loss is NaN or infinite.
     """
-    check_views(views)
     check_choice("pairing", pairing, pairing_choices)
-    check_choice("impl", impl, impl_choices)
-    check_choice("ddp", ddp, ddp_choices)
+    embeddings = named_views(views)
+    solo_learns = ddp == "legacy"
+    ddp = "exact" if solo_learns else ddp
+    given, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group)
+    zs = batch.columns(given)
+    sides = zs
+    if pairing == "mean" and len(zs) > 2:
+        total = sum(zs[1:], zs[0])
+        sides = [*zs, *((total - z) / (len(zs) - 1) for z in zs)]
 
-    # Batches 0 … V-1 are the centred views; then their differences from the mean view, whose mean
-    # square is the invariance term of both pairings; then the means of the others. The differences
-    # of two views are the same but for their sign.
-    v = len(views)
-    itself = torch.eye(v, dtype=views[0].dtype, device=views[0].device)
-    weights = (itself - 1 / v)[: 1 if v == 2 else v]
-    differences = range(v, v + len(weights))
-    if pairing == "all" or v == 2:
-        sides, per_side = [*range(v)], 2.0 / v
-        per_distance = 2 * v / (v - 1)
-    else:
-        sides, per_side = [*range(v), *range(2 * v, 3 * v)], 1.0 / v
-        per_distance = (v / (v - 1)) ** 2
-        weights = torch.cat([weights, (1 - itself) / (v - 1)])
-    c = correlations(
-        views,
-        standardization=Standardization(scale=False),
-        derivation=Combination(weights),
-        energies=[(side, side) for side in sides],
-        diagonals=[(batch, batch) for batch in (*differences, *sides)],
-        impl=impl,
+    centered, means = zip(*map(center, sides))
+    variances = torch.stack([c.square().sum(dim=0) for c in centered]) / (batch.n - 1)
+    deviations = torch.stack(
+        [_deviation(v, mean, batch.n, eps) for v, mean in zip(variances, means)]
     )
-    n, dim = views[0].size(0) * world_size(), views[0].size(1)
-    of_differences, of_sides = c.diagonals.split([len(differences), len(sides)])
-    between_means = (c.means - c.means.mean(dim=0)).square().sum() / v
-    variances = of_sides * (n / (n - 1))
-    distance, hinge, squares = c.sums(
-        of_differences.sum() / len(differences) + between_means,
-        torch.relu(1 - torch.sqrt(variances + eps)).sum(),
+    sim, hinge, squares = batch.sums(
+        _invariance(zs, pairing).sum() / batch.n,
+        torch.relu(1 - deviations).sum(),
         variances.square().sum(),
     )
-    energies = torch.stack([c.energy(side, side) for side in sides]).sum() * (n / (n - 1)) ** 2
+    energies = torch.stack(batch.energies(*((c, c) for c in centered))).sum()
+    covariances = energies * (batch.n / (batch.n - 1)) ** 2 - squares
 
-    sim = per_distance * distance / dim
-    var = per_side * hinge / dim
-    cov = per_side * (energies - squares) / dim
-    if ddp == "legacy":
-        sim = sim + (per_distance * _local_distance(views) - sim).detach()
+    sim = sim / batch.dim
+    var = 2 / len(sides) * hinge / batch.dim
+    cov = 2 / len(sides) * covariances / batch.dim
+    if solo_learns:
+        sim = sim + (_invariance(given, pairing).mean() - sim).detach()
     loss = sim_loss_weight * sim + var_loss_weight * var + cov_loss_weight * cov
-    check_finite("multiview_vicreg_loss", loss, {f"views[{i}]": z for i, z in enumerate(views)})
-    return VICRegLoss(loss, sim, var, cov)
+    if check_finite:
+        refuse_not_finite("multiview_vicreg_loss", loss, embeddings)
+    return VICRegTerms(loss, sim, var, cov)
 
 
-def _local_distance(views: Sequence[Tensor]) -> Tensor:
-    """Mean square of this process's views' differences from their mean view."""
-    stacked = torch.stack(list(views))
-    return (stacked - stacked.mean(dim=0)).square().mean()
+def _invariance(views: Sequence[Tensor], pairing: Pairing) -> Tensor:
+    """Mean over the pairs of ``(x - y)²``, (N, D), at a cost linear in V.
+
+    With s² the unbiased variance over the views it is 2 s² for all pairs, and V / (V - 1) s² for
+    each view and the mean of the others.
+    """
+    if len(views) == 2:
+        return (views[0] - views[1]).square()
+    factor = 2 if pairing == "all" else len(views) / (len(views) - 1)
+    return factor * torch.stack(list(views)).var(dim=0)
+
+
+def _deviation(variance: Tensor, mean: Tensor, n: int, eps: float) -> Tensor:
+    """``√(variance + eps)``, and of a dead column a constant: there the root has no slope."""
+    dead = is_dead(torch.sqrt(variance + eps), mean, n)
+    return torch.where(dead, math.sqrt(eps), torch.sqrt(torch.where(dead, 1.0, variance + eps)))

@@ -25,6 +25,8 @@ class ProjectorMethod(BaseMethod):
         min_views: fewest views that the method takes, as `register_method` says.
         max_views: most views, None for any number.
         settings: the checked ``method_kwargs``.
+        check_finite: whether the loss raises where it is not finite; False where a callback
+            watches it.
 
     Args:
         cfg: a config in solo-learn's schema.
@@ -34,6 +36,7 @@ class ProjectorMethod(BaseMethod):
     min_views: ClassVar[int] = 2
     max_views: ClassVar[int | None] = 2
     settings: Any
+    check_finite = True
 
     def __init__(self, cfg: DictConfig) -> None:
         super().__init__(cfg)
@@ -108,6 +111,10 @@ class ProjectorMethod(BaseMethod):
         """Features and embeddings of images that neither classifier nor kNN shall see."""
         out: dict[str, Any] = super().multicrop_forward(X)
         return {**out, "z": self.project(out["feats"])}
+
+    def loss_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the loss."""
+        return {**self.settings.loss_arguments(), "check_finite": self.check_finite}
 
     def log_terms(self, terms: dict[str, Tensor]) -> None:
         """Logs terms of the loss, each as ``train_<name>``, as means over the processes.

@@ -45,7 +45,12 @@ class BarlowTwins(ProjectorMethod):
         out = super().training_step(batch, batch_idx)
         z_a, z_b = out["z"]
         terms = barlow_twins_loss(
-            z_a, z_b, lamb=self.settings.lamb, scale_loss=self.settings.scale_loss, ddp="legacy"
+            z_a,
+            z_b,
+            lamb=self.settings.lamb,
+            scale_loss=self.settings.scale_loss,
+            ddp="legacy",
+            check_finite=self.check_finite,
         )
         self.log_terms({"barlow_loss": terms.loss})
         return terms.loss + out["loss"]
@@ -67,6 +72,7 @@ class VICReg(ProjectorMethod):
             var_loss_weight=self.settings.var_loss_weight,
             cov_loss_weight=self.settings.cov_loss_weight,
             ddp="legacy",
+            check_finite=self.check_finite,
         )
         self.log_terms({"vicreg_loss": terms.loss})
         return terms.loss + out["loss"]

@@ -43,7 +43,7 @@ class HSICSSL(ProjectorMethod):
         """The method's loss plus the online classifier's."""
         out = super().training_step(batch, batch_idx)
         z_a, z_b = out["z"]
-        terms = hsic_ssl_loss(z_a, z_b, **self.settings.loss_arguments())
+        terms = hsic_ssl_loss(z_a, z_b, **self.loss_arguments())
         self.log_terms(
             {
                 "hsic_ssl_loss": terms.loss,

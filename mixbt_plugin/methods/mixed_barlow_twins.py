@@ -67,7 +67,7 @@ class MixedBarlowTwins(ProjectorMethod):
         """The method's loss plus the online classifier's."""
         out = super().training_step(batch, batch_idx)
         z_a, z_b = out["z"]
-        shared = self.settings.loss_arguments()
+        shared = self.loss_arguments()
         lamb_reg = self.current_lamb_reg(batch_idx)
         if self.settings.lamb_reg == 0:
             loss, on_diag, off_diag = barlow_twins_loss(z_a, z_b, **shared)

@@ -46,7 +46,7 @@ class MultiAugBarlowTwins(MultiViewMethod):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The method's loss plus the online classifier's."""
         out = super().training_step(batch, batch_idx)
-        terms = multiview_barlow_twins_loss(out["z"], **self.settings.loss_arguments())
+        terms = multiview_barlow_twins_loss(out["z"], **self.loss_arguments())
         self.log_terms(
             {
                 "multiaug_barlow_loss": terms.loss,

@@ -61,10 +61,11 @@ class LossSettings(Section):
         help="side on which the energy is computed: gram (N x N), dense (D x D) or auto",
         source="this plugin",
     )
-    ddp: Literal["exact", "legacy", "local"] = setting(
+    ddp: Literal["exact", "legacy", "legacy-sync", "local"] = setting(
         "exact",
         help="exact: the loss of the global batch; legacy: solo-learn's local statistics and "
-        "1 / world_size gradient; local: a loss per process, whose gradients are averaged "
+        "1 / world_size gradient; legacy-sync: that gradient with the statistics of the global "
+        "batch (Barlow Twins); local: a loss per process, whose gradients are averaged "
         "(fastssl on ImageNet-100)",
         source="this plugin",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from mixbt_plugin.apps.checkpointer import Checkpointer
-from mixbt_plugin.apps.numerics import NumericalGuard, dead_dimensions
+from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.host import METHODS
-from mixbt_plugin.losses import check_finite
 from mixbt_plugin.registry import register
 from tests.configs import loader, method_config
 
@@ -135,7 +133,6 @@ def test_training_stops_and_says_where(method: str, where: str, value: float, fi
     else:
         assert "gradient: not finite in" in report
     assert "No checkpoint was written yet. numerics.on_nonfinite=skip would skip" in report
-    assert check_finite.enabled
 
 
 class Unlabelled(Callback):
@@ -355,24 +352,11 @@ def test_no_warning_without_collapse_or_where_silenced(silenced: bool) -> None:
         fit("mixbt", *callbacks, numerics={"warn_of_collapse": not silenced})
 
 
-@pytest.mark.parametrize("constant", [0.0, 0.1, 0.7, 1e-30, 3e8])
-def test_a_column_is_dead_for_every_constant_alike(constant: float) -> None:
-    z = torch.randn(256, 3)
-    z[:, 1] = constant
-    assert dead_dimensions(z).tolist() == [False, True, False]
-    # What one unit in the last place up or down makes of it is rounding too.
-    z[::2, 1] = torch.nextafter(z[::2, 1], torch.tensor(float("inf")))
-    assert dead_dimensions(z).tolist() == [False, constant != 0, False]
-    z[:, 1] = constant + (1e-4 * constant or 1e-4) * torch.randn(256)
-    assert not dead_dimensions(z).any()
-
-
 @pytest.mark.parametrize("method", ["multiaug_vicreg", "mixbt"])
 def test_one_dead_dimension_is_named_at_once_where_eps_is_0(method: str) -> None:
     dead = Collapse(1 / 48, "projector")
-    message = r"step 0 .* 1 of 48 dimensions .* are dead, .*: 0\. method_kwargs.eps=0"
-    # Whether its gradient is finite is the loss's affair.
-    with pytest.warns(UserWarning, match=message), suppress(FloatingPointError):
+    message = r"step 0 .* 1 of 48 dimensions .* are dead, .*: 0\. With method_kwargs.eps=0"
+    with pytest.warns(UserWarning, match=message):
         fit(method, dead, method_kwargs={"eps": 0.0})
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*dead")

@@ -39,6 +39,11 @@ def uneven_share(rank: int, count: int) -> list[torch.Tensor]:
     return [z.detach()[: 8 - rank].requires_grad_() for z in random_views(count, 8, 20)]
 
 
+def twice(loss: Any, views: list[torch.Tensor]) -> None:
+    gradients = torch.autograd.grad(loss(views).loss, views, create_graph=True)
+    torch.stack([g.square().sum() for g in gradients]).sum().backward()
+
+
 def run_rank(rank: int, port: int, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
@@ -48,7 +53,7 @@ def run_rank(rank: int, port: int, folder: str) -> None:
         for n, d in ((8, 20), (24, 5)):
             views = share(rank, count, n, d)
             for impl in ("gram", "dense"):
-                for ddp in ("exact", "legacy", "local"):
+                for ddp in ("exact", "legacy", "legacy-sync", "local"):
                     results[name, n, impl, ddp] = value_and_gradient(
                         loss, views, impl=impl, ddp=ddp
                     )
@@ -58,6 +63,23 @@ def run_rank(rank: int, port: int, folder: str) -> None:
             value_and_gradient(loss, uneven)
         results["refused", name] = True
         results["uneven", name] = value_and_gradient(loss, uneven, ddp="local")
+    groups = [dist.new_group([member]) for member in range(WORLD_SIZE)]
+    for name, (count, loss) in LOSSES.items():
+        # One dimension, which the first process has, and the second none.
+        for impl in ("gram", "dense"):
+            views = share(rank, count, 8, 1)
+            results[name, "one dimension", impl] = value_and_gradient(loss, views, impl=impl)
+        views = share(rank, count, 8, 20)
+        results["group", name] = value_and_gradient(loss, views, group=groups[rank])
+        with pytest.raises(ValueError, match="group: this process is not in it"):
+            loss(views, group=groups[1 - rank])
+        wrong = [views[0], *(z[:, : 20 - rank] for z in views[1:])]
+        with pytest.raises(ValueError, match=r"has shape \(4, 19\) but .* \(4, 20\)"):
+            loss(wrong)
+        with pytest.raises(ValueError, match="the processes hold embeddings of 20, 19 dimensions"):
+            loss([z[:, : 20 - rank] for z in views])
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            twice(loss, views)
     results["mean"] = mean_over_processes(torch.tensor([float(rank), 2.0], requires_grad=True))
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.barrier()
@@ -96,6 +118,68 @@ def test_exact_is_one_process_with_the_whole_batch(
     for rank_value, _ in ranks:
         torch.testing.assert_close(rank_value, value, rtol=1e-12, atol=0)
     assert (averaged - gradient).norm() <= 1e-10 * gradient.norm()
+
+
+@pytest.mark.parametrize("impl", ["gram", "dense"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_more_processes_than_dimensions(
+    name: str, impl: str, results: list[dict[Any, Any]]
+) -> None:
+    value, gradient = whole_batch(name, 8, 1)
+    ranks = [result[name, "one dimension", impl] for result in results]
+    averaged = torch.cat([rank_gradient for _, rank_gradient in ranks], dim=1) / WORLD_SIZE
+    for rank_value, _ in ranks:
+        torch.testing.assert_close(rank_value, value, rtol=1e-12, atol=1e-15)
+    assert (averaged - gradient).norm() <= 1e-10 * gradient.norm() + 1e-15
+
+
+@pytest.mark.parametrize("impl", ["gram", "dense"])
+@pytest.mark.parametrize("n,d", [(8, 20), (24, 5)])
+@pytest.mark.parametrize("name", LOSSES)
+def test_legacy_sync_is_exact_without_the_factor(
+    name: str, n: int, d: int, impl: str, results: list[dict[Any, Any]]
+) -> None:
+    value, gradient = whole_batch(name, n, d)
+    ranks = [result[name, n, impl, "legacy-sync"] for result in results]
+    rows = torch.cat([rank_gradient for _, rank_gradient in ranks], dim=1)
+    for rank_value, _ in ranks:
+        torch.testing.assert_close(rank_value, value, rtol=1e-12, atol=0)
+    # Not divided by the processes' number: the average leaves 1 / world_size of it.
+    assert (rows - gradient).norm() <= 1e-10 * gradient.norm()
+
+
+def barlow_twins_official(rank_rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """facebookresearch/barlowtwins main.py:205-216, each process's C in turn with a gradient.
+
+    SyncBatchNorm passes gradients on between the processes; the all_reduce of C does not.
+    """
+    normalized = [torch.nn.functional.batch_norm(z, None, None, training=True) for z in rank_rows]
+    a, b = (z.chunk(WORLD_SIZE) for z in normalized)
+    parts = [x.T @ y / len(normalized[0]) for x, y in zip(a, b)]
+    d = len(parts[0])
+    weight = 0.0051 + (1 - 0.0051) * torch.eye(d, dtype=torch.float64)
+    losses = []
+    for own in range(WORLD_SIZE):
+        c = sum(part if rank == own else part.detach() for rank, part in enumerate(parts))
+        losses.append((weight * (c - torch.eye(d, dtype=torch.float64)).square()).sum())
+    gradient = torch.autograd.grad(torch.stack(losses).sum(), rank_rows)
+    return losses[0].detach(), torch.stack(gradient)
+
+
+def test_legacy_sync_is_barlow_twins_official_way(results: list[dict[Any, Any]]) -> None:
+    value, gradient = barlow_twins_official(random_views(2, 8, 20))
+    ranks = [result["barlow_twins", 8, "gram", "legacy-sync"] for result in results]
+    rows = torch.cat([rank_gradient for _, rank_gradient in ranks], dim=1)
+    torch.testing.assert_close(ranks[0][0], value, rtol=1e-10, atol=0)
+    assert (rows - gradient).norm() <= 1e-10 * gradient.norm()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_group_of_one_is_that_process_alone(name: str, results: list[dict[Any, Any]]) -> None:
+    count, loss = LOSSES[name]
+    for rank, result in enumerate(results):
+        expected = value_and_gradient(loss, share(rank, count, 8, 20))
+        torch.testing.assert_close(result["group", name], expected)
 
 
 def solo_learn_way(name: str, n: int, d: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,6 @@ from mixbt_plugin.losses import (
     multiview_barlow_twins_loss,
     multiview_vicreg_loss,
 )
-from mixbt_plugin.losses._checks import FiniteCheck
 from tests.embeddings import LOSSES
 
 Z = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
@@ -29,6 +28,7 @@ Z = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
         (Z.long(), Z, TypeError, "z_a: expected floating-point embeddings, got torch.int64"),
         (Z[0], Z[0], ValueError, r"z_a: expected shape \(N, D\), got \(3,\)"),
         (Z, Z.numpy(), TypeError, "z_b: expected a tensor"),
+        (Z, Z.double(), TypeError, "z_b is torch.float64 but z_a torch.float32: expected one"),
         (Z, Z.to("meta"), ValueError, "z_b is on meta but z_a on cpu"),
     ],
 )
@@ -89,28 +89,10 @@ def test_nan_and_infinity(name: str, value: float) -> None:
     views[-1][2, 1] = value
     with pytest.raises(FloatingPointError, match=r"holds 1 NaN or .* at \[2, 1\]"):
         loss(views)
-
-
-def test_constant_dimension_without_eps() -> None:
-    with pytest.raises(FloatingPointError, match="a variance is 0"):
-        barlow_twins_loss(torch.ones(4, 3), Z, eps=0.0)
+    assert not loss(views, check_finite=False).loss.isfinite()
 
 
 def test_constant_dimension_with_eps_is_fine() -> None:
     z = torch.cat([torch.ones(4, 1), Z], dim=1).requires_grad_()
     barlow_twins_loss(z, z).loss.backward()
     assert z.grad is not None and z.grad.isfinite().all()
-
-
-class ArrivedEvent:
-    def query(self) -> bool:
-        return True
-
-
-def test_late_error_names_the_input_with_simulated_accelerator_flags() -> None:
-    check = FiniteCheck()
-    flags = torch.tensor([False, True, False])
-    check._pending.append((flags, ArrivedEvent(), "barlow_twins_loss|z_a|z_b"))  # type: ignore[arg-type]
-    with pytest.raises(FloatingPointError, match="earlier step: NaN or infinity in z_b"):
-        check._raise_for_arrived()
-    assert not check._pending
