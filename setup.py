@@ -56,7 +56,7 @@ setup(
         "torchvision>=0.20",
     ],
     extras_require={
-        "demo": ["matplotlib>=3.7", "mlxtend>=0.23", "scikit-image>=0.22"],
+        "demo": ["matplotlib>=3.7", "mlxtend>=0.23", "pandas>=2", "scikit-image>=0.22"],
         "dali": ["nvidia-dali-cuda130>=2.0"],
         "h5": ["h5py>=3.8"],
         "loggers": ["tensorboard", "wandb"],

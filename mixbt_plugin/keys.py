@@ -6,6 +6,7 @@ declared by its class.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -514,26 +515,83 @@ class ExportConfig(Evaluation):
     folder: str | None = setting(None, "beside the checkpoint, named after the format, where null")
 
 
-class CompareKNN(Section):
-    """``knn`` of a comparison."""
+class CompareArm(Section):
+    """``arms.<name>`` of a comparison."""
 
-    k: Count = setting(20, "neighbours")
-    temperature: float = setting(0.07, "of the cosine distance", gt=0)
+    config: str = setting(REQUIRED, "a config of mixbt-pretrain: its folder and name")
+    overrides: list[str] = setting([], "of this arm, after those of all")
+
+
+class CompareBudget(Section):
+    """``budget`` of a comparison."""
+
+    unit: Literal["epochs", "steps", "images", "seconds"] = setting(
+        "epochs", "what every run spends; the whole epochs that come nearest are trained"
+    )
+    amount: float = setting(REQUIRED, "how many; seconds are of training alone", gt=0)
+    clock: Literal["wall", "cpu"] = setting(
+        "wall", "what counts seconds; cpu: those of a core, for machines that are shared"
+    )
+
+    @model_validator(mode="after")
+    def _whole_epochs(self) -> CompareBudget:
+        if self.unit == "epochs" and self.amount != int(self.amount):
+            raise ValueError(f"amount={self.amount}: expected a whole number of epochs.")
+        return self
+
+
+class CompareEvaluation(Section):
+    """``evaluation`` of a comparison."""
+
+    epochs: Count | Annotated[list[Count], Len(1)] = setting(
+        10,
+        "how many, evenly spaced, or which; the untrained network and the last epoch always",
+        expected="a whole number of at least 1, or a list of them",
+    )
+    split: Literal["test", "validation"] = setting(
+        "test", "validation: a sixth of the training images, for choosing among settings"
+    )
+    knn_k: Count = setting(20, "neighbours among all labelled images, by cosine")
+    knn_temperature: float = setting(0.07, "of the kNN", gt=0)
+    linear_labels: Count | None = setting(6000, "of the linear probe; null: all")
+    labels_per_class: Count = setting(10, "of the linear probe with few labels")
+    draws: Count = setting(5, "of these labels, of which the mean is taken")
 
 
 class CompareConfig(Section):
     """A config of ``mixbt-compare``."""
 
-    title: str = setting("", "of the table and the picture")
-    output_dir: str = setting(REQUIRED, "folder of runs, table and picture")
-    config_path: str = setting(REQUIRED, "folder of the methods' configs")
-    methods: Annotated[list[str], ToList, Len(1)] = setting(REQUIRED, "names of configs in it")
-    seeds: Annotated[list[Annotated[int, Ge(0), Le(2**32 - 1)]], ToList, Len(1)] = setting(
-        [5], "a run of each method for each"
+    title: str = setting("", "of the table and the pictures")
+    output_dir: str = setting(REQUIRED, "folder of runs, table and pictures")
+    arms: dict[str, Any] = setting(
+        REQUIRED, "what is compared, by name", min_length=1, expected="at least one arm"
     )
-    overrides: list[str] = setting([], "of every run")
-    knn: CompareKNN = section("the kNN")
-    labels_per_class: Count = setting(10, "of the probe with few labels")
+    seeds: Annotated[list[Annotated[int, Ge(0), Le(2**32 - 1)]], ToList, Len(1)] = setting(
+        [5], "a run of each arm for each"
+    )
+    overrides: list[str] = setting([], "of all arms")
+    budget: CompareBudget = section("what every run spends")
+    evaluation: CompareEvaluation = section("when and how runs are measured")
+    jobs: Count = setting(1, "runs side by side")
+    threads: Count | None = setting(1, "of each run; null leaves them to PyTorch")
+
+    @model_validator(mode="after")
+    def _names_and_seeds(self) -> CompareConfig:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={self.seeds}: expected different ones.")
+        for name in self.arms:
+            if not re.fullmatch(r"[\w-]+", name):
+                raise ValueError(f"arms.{name}: expected a name of letters, digits, - and _.")
+        if self.budget.unit == "seconds" and isinstance(self.evaluation.epochs, list):
+            raise ValueError(
+                f"evaluation.epochs={self.evaluation.epochs} with budget.unit='seconds': how many "
+                "epochs fit is not known before; expected a number of evaluations."
+            )
+        return self
+
+    def arm(self, name: str) -> CompareArm:
+        """An arm's keys, checked."""
+        return check(CompareArm, self.arms[name], f"arms.{name}", owner="mixbt-compare")
 
 
 SOLO_LEARN_SCRIPT = (*("auto_resume", "auto_umap", "debug_augmentations", "wandb_run_id"),)

@@ -12,6 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.data_sets.transfer_layouts import idx_files
+
 PER_SPLIT = 16
 
 
@@ -29,6 +31,9 @@ def make(dataset: str, root: Path, classes: int = 4) -> dict[str, str]:
     root.mkdir(parents=True, exist_ok=True)
     if dataset in ("cifar10", "cifar100", "stl10"):
         {"cifar10": _cifar10, "cifar100": _cifar100, "stl10": _stl10}[dataset](root)
+        return {"train_path": str(root), "val_path": str(root)}
+    if dataset == "fashion_mnist":
+        idx_files(root, "FashionMNIST")
         return {"train_path": str(root), "val_path": str(root)}
     if dataset == "tiny_imagenet":
         _tiny_imagenet(root, classes)

@@ -122,11 +122,20 @@ def _refuse_renamed(folder: str, config: str, group: str) -> None:
 
 def find_folder(value: str, group: str) -> Path:
     """The folder that ``--config-path`` means: one here, or a shipped one."""
+    folder = shipped_or_own(value, group)
+    if folder is None:
+        where = f"here or among the shipped ones in {config_root()}"
+        sys.exit(f"--config-path {value}: no such folder, {where}.")
+    return folder
+
+
+def shipped_or_own(value: str, group: str) -> Path | None:
+    """A folder here, or a shipped one, of any group or of this one; None if there is none."""
     root = config_root()
     for folder in (Path(value), root / value, root / group / value):
         if folder.is_dir():
             return folder.resolve()
-    sys.exit(f"--config-path {value}: no such folder, here or among the shipped ones in {root}.")
+    return None
 
 
 def shipped_configs(group: str) -> list[Path]:

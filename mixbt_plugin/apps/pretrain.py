@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import seed_everything
+from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 
 from mixbt_plugin.apps import commands, loaders, training
@@ -33,7 +35,7 @@ from mixbt_plugin.host import METHODS, parse_pretrain_cfg
 from mixbt_plugin.registry import register
 
 
-def pretrain(cfg: DictConfig) -> Path:
+def pretrain(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     """Pre-trains as a config in solo-learn's schema says.
 
     The backbone starts from the weights of ``pretrained_feature_extractor`` where that is given,
@@ -42,6 +44,7 @@ def pretrain(cfg: DictConfig) -> Path:
 
     Args:
         cfg: composed, not yet parsed; changed in place.
+        callbacks: further ones of Lightning's, called before an epoch's checkpoint is saved.
 
     Returns:
         The run's folder, with ``metrics.csv``, ``results.json`` (online accuracies of the last
@@ -75,7 +78,7 @@ def pretrain(cfg: DictConfig) -> Path:
     validation = _validation(cfg, evaluated)
     metrics = {"linear classifier": "val_", _knn_name(cfg): "val_knn_"}
     results = Results(cfg, "online", metrics, evaluated)
-    trainer = training.build_trainer(cfg, results, resumed)
+    trainer = training.build_trainer(cfg, results, resumed, callbacks)
     if from_dali:
         train: Any = dali_pretraining(cfg, trainer.world_size)
     else:

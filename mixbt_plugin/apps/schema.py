@@ -269,9 +269,13 @@ def check_export(cfg: DictConfig) -> None:
     _check_evaluation(cfg, ExportConfig)
 
 
-def check_compare(cfg: DictConfig) -> None:
-    """Checks a config of ``mixbt-compare``."""
+def checked_comparison(cfg: DictConfig) -> CompareConfig:
+    """A config of ``mixbt-compare``, checked, each arm's keys too."""
     check_keys(cfg, CompareConfig)
+    comparison = check(CompareConfig, plain(cfg))
+    for name in comparison.arms:
+        comparison.arm(name)
+    return comparison
 
 
 def _check_evaluation(cfg: DictConfig, declaration: type[Section]) -> None:

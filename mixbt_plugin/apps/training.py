@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -139,13 +139,19 @@ def require_known(key: str, value: str, known: Any) -> None:
         raise ConfigError(f"{key}={value!r} is not known: {hint}")
 
 
-def build_trainer(cfg: DictConfig, results: Results, resumed: Resumed | None = None) -> Trainer:
+def build_trainer(
+    cfg: DictConfig,
+    results: Results,
+    resumed: Resumed | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Trainer:
     """A Lightning trainer, which `open_folder` gives a folder to log and save in.
 
     Args:
         cfg: parsed; every key that is an argument of Lightning's ``Trainer`` is passed on.
         results: keeps the accuracies.
         resumed: the checkpoint that the run goes on from.
+        callbacks: further ones, called before the `Checkpointer`.
 
     Returns:
         The trainer.
@@ -158,7 +164,7 @@ def build_trainer(cfg: DictConfig, results: Results, resumed: Resumed | None = N
     kwargs.update(
         # With fast_dev_run Lightning takes one that writes nothing.
         logger=bool(cfg.get("fast_dev_run")),
-        callbacks=_callbacks(cfg, results, resumed),
+        callbacks=_callbacks(cfg, resumed, [results, *callbacks]),
         enable_checkpointing=False,
         # The loaders of mixbt_plugin.apps.loaders know the processes themselves.
         use_distributed_sampler=False,
@@ -168,13 +174,15 @@ def build_trainer(cfg: DictConfig, results: Results, resumed: Resumed | None = N
     return Trainer(**kwargs)
 
 
-def _callbacks(cfg: DictConfig, results: Results, resumed: Resumed | None) -> list[Callback]:
+def _callbacks(
+    cfg: DictConfig, resumed: Resumed | None, further: Sequence[Callback]
+) -> list[Callback]:
     callbacks: list[Callback] = [
         LearningRateMonitor(logging_interval="step"),
         SeedEachBatch(cfg.seed),
         NumericalGuard(cfg),
         ValidationAccuracies(),
-        results,
+        *further,
     ]
     if resumed is not None:
         callbacks.append(FollowThisConfig(resumed))

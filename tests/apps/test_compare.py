@@ -1,70 +1,175 @@
-"""``mixbt-compare`` with other settings than the quick start's."""
+"""``mixbt-compare``: arms over seeds, interrupted, resumed and added to; and what it refuses."""
 
 from __future__ import annotations
 
-import json
-import re
+import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from omegaconf import OmegaConf
 
-from mixbt_plugin.apps.compare import compare, draw, markdown
+from mixbt_plugin.apps.compare import compare
+from mixbt_plugin.apps.comparison.evaluator import COLUMNS
+from mixbt_plugin.apps.comparison.images import Features
+from mixbt_plugin.apps.comparison.measures import accuracies, ranks, spectra
+from mixbt_plugin.apps.comparison.one_run import train_and_measure
+from mixbt_plugin.apps.comparison.plan import Run, evaluated_epochs
+from mixbt_plugin.apps.comparison.table import interval
+from mixbt_plugin.keys import CompareEvaluation
+from mixbt_plugin.settings import ConfigError
 from tests.apps.composing import composed
 
 SMALL = (
-    *("max_epochs=2", "optimizer.batch_size=64", "data.num_workers=0", "data.color=true"),
-    *("+backbone.kwargs.width=8", "limit_train_batches=2", "precision=32", "view.crop_size=8"),
+    *("precision=32", "+backbone.kwargs.width=8", "optimizer.batch_size=64", "view.crop_size=8"),
+    *("method_kwargs.proj_hidden_dim=16", "method_kwargs.proj_output_dim=16"),
+    *("data.num_workers=0", "data.augment=batch", "limit_train_batches=2"),
 )
+PROBES: dict[str, Any] = {"knn_k": 5, "labels_per_class": 3, "draws": 1, "linear_labels": 100}
+
+
+def comparison(**changes: Any) -> Any:
+    """Two arms of one epoch, of the photographs' patches."""
+    cfg = composed("compare/mnist5k.yaml")
+    OmegaConf.set_struct(cfg, False)
+    changed = {"title": "Patches.", "output_dir": "out", "seeds": [1], "overrides": list(SMALL)}
+    cfg.update({**changed, "arms": arms("barlow_twins", "mixbt"), "jobs": 1})
+    OmegaConf.update(cfg, "evaluation", {**PROBES, "epochs": 1})
+    OmegaConf.update(cfg, "budget", {"unit": "epochs", "amount": 1})
+    for key, value in changes.items():
+        OmegaConf.update(cfg, key.replace("__", "."), value, merge=False)
+    return cfg
+
+
+class StopBefore(Callback):
+    """An interruption."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise InterruptedError
 
 
 @pytest.mark.slow
-def test_another_method_data_set_and_two_seeds() -> None:
-    cfg = composed(
-        "compare/mnist5k.yaml",
-        *("config_path=pretrain/photo_patches", "methods=[hsic_ssl]", "seeds=[1,2]"),
-        *("knn={k: 5, temperature: 0.2}", "labels_per_class=3", "title=Patches."),
-    )
-    cfg.overrides = list(SMALL)
-    rows = compare(cfg)
-    assert [row["features"] for row in rows] == ["raw pixels", "untrained", "hsic_ssl"]
-    results = json.loads(Path("quickstart/results.json").read_text())
-    assert results["labels"] == {
-        "mode": "offline",
-        "which": "last",
-        "dataset": "photo_patches",
-        "split": "test",
-        "seeds": [1, 2],
-    }
-    assert results["rows"]["raw pixels"][0] == results["rows"]["raw pixels"][1]
-    for row in rows:
-        several = results["rows"][row["features"]]
-        for key in ("knn", "linear", "few_labels"):
-            assert row[key] == pytest.approx(sum(one[key] for one in several) / 2)
-            # 15 photographs: chance is 6.7 %.
-            assert 10 < row[key] <= 100
-    assert [epoch for epoch, _ in results["online_knn_of_the_first_seed"]["hsic_ssl"]] == [1, 2]
+def test_a_comparison_goes_on_within_a_run_and_takes_further_arms() -> None:
+    """Stopped before the third of three epochs, it has the rows of one that was not."""
+    changes = {"budget__amount": 3, "evaluation__epochs": [2, 3], "arms": arms("hsic_ssl")}
+    whole = compare(comparison(**changes)).rows
+    assert list(whole.epoch.unique()) == [0, 2, 3]
+    assert list(pd.read_csv("out/results.csv").columns) == list(COLUMNS)
+    assert list(whole.steps.unique()) == [0, 4, 6] and whole.images.max() == 6 * 64
+    assert whole.seconds.is_monotonic_increasing
 
-    table = markdown(rows, cfg)
-    assert "on the test split, offline, last epoch, seed(s) 1, 2; few labels" in table
-    assert (
-        "| kNN (k=5, T=0.2) | linear probe, all labels | linear probe, 3 labels a class |" in table
-    )
-    assert len(re.findall(r"^\| [a-z]", table, re.MULTILINE)) == 4
-    draw(rows, cfg, Path("quickstart"))
-    assert Path("quickstart/comparison.png").stat().st_size > 10_000
+    run = Run.read(Path("out/runs/hsic_ssl/seed1").resolve())
+    run.folder = Path("stopped/runs/hsic_ssl/seed1").resolve()
+    run.cfg["checkpoint"]["dir"] = str(run.folder)
+    run.write()
+    with pytest.raises(InterruptedError):
+        train_and_measure(run, [StopBefore(2)])
+    assert not run.is_done()
+    resumed = compare(comparison(**changes, output_dir="stopped")).rows
+    assert same(resumed, whole)
+    assert "ep1.ckpt" in (run.folder / "log.txt").read_text()
+
+    measured = (run.folder / "measures.csv").stat().st_mtime_ns
+    changes["arms"] = arms("hsic_ssl", "vicreg")
+    both = compare(comparison(**changes, output_dir="stopped"))
+    assert list(both.arms) == ["hsic_ssl", "vicreg"]
+    assert (run.folder / "measures.csv").stat().st_mtime_ns == measured
+    for name in ("accuracy", "loss", "spectra"):
+        assert Path(f"stopped/{name}.png").stat().st_size > 10_000
+    with pytest.raises(ValueError, match="holds a run with .*max_epochs=3, and .* has 4"):
+        compare(comparison(**{**changes, "budget__amount": 4}, output_dir="stopped"))
+
+
+def arms(*methods: str) -> dict[str, Any]:
+    return {name: {"config": f"pretrain/photo_patches/{name}"} for name in methods}
+
+
+def same(rows: pd.DataFrame, others: pd.DataFrame) -> bool:
+    """Equal but for the time that they took."""
+    keys = ["arm", "seed", "epoch", "steps", "images", "measure", "value"]
+    return bool(rows[keys].reset_index(drop=True).equals(others[keys].reset_index(drop=True)))
 
 
 @pytest.mark.parametrize(
-    "override,message",
+    "changes,message",
     [
-        ("methods=[]", "methods and seeds: expected at least one of each"),
-        ("methods=[mixbtt]", "methods: 'mixbtt' is not the name of a config in .*mnist5k"),
-        ("labels_per_class=0", "labels_per_class=0: expected at least 1"),
-        ("knn.k=0", "knn.k=0: expected at least 1"),
-        ("knn.temperature=0", "knn.temperature=0: expected more than 0"),
+        ({"arms": {}}, "arms={}: expected at least one arm"),
+        ({"arms": {"a": {"config": "pretrain/mnist5k/mixbtt"}}}, "arms.a: config=.*no mixbtt.yaml"),
+        ({"arms": {"a": {"config": "pretrain/mnist/mixbt"}}}, "arms.a: config=.*no such folder"),
+        ({"arms": {"a/b": {"config": "pretrain/mnist5k/mixbt"}}}, "arms.a/b: expected a name of"),
+        ({"arms": {"a": {"confg": "x"}}}, "arms.a.confg is not a key of mixbt-compare: did you"),
+        ({"seeds": [1, 1]}, "seeds=.1, 1.: expected different ones"),
+        ({"overrides": ["max_epoch=3"]}, "arms.barlow_twins: .*max_epoch"),
+        ({"overrides": ["+method_kwargs.lamb=-1"]}, "arms.barlow_twins: method_kwargs.lamb=-1"),
+        ({"overrides": ["++max_steps=9"]}, "arms.barlow_twins: max_steps=9: budget says"),
+        ({"jobs": 0}, "jobs=0: expected a whole number of at least 1"),
+        ({"budget__unit": "hours"}, "budget.unit='hours': expected one of epochs, steps"),
+        ({"budget__amount": 0}, "budget.amount=0: expected a number above 0"),
+        ({"budget__amount": 1.5}, "budget.amount=1.5: expected a whole number"),
+        ({"evaluation__epochs": [2]}, "evaluation.epochs=.2.: the last epoch is 1"),
+        ({"evaluation__epochs": 0}, "evaluation.epochs=0: expected a whole number of at least 1"),
+        ({"evaluation__knn_k": 0}, "evaluation.knn_k=0: expected a whole number of at least 1"),
+        ({"evaluation__knn_temperature": 0}, "evaluation.knn_temperature=0: expected a number abo"),
+        ({"evaluation__labels_per_class": 301}, "labels_per_class=301: a class has only 300"),
+        ({"evaluation__linear_labels": 9999}, "linear_labels=9999: there are only 4500"),
+        ({"evaluation__split": "validation"}, "sees 4500 of 4500.*a smaller data.fraction"),
+        ({"budget__unit": "seconds", "evaluation__epochs": [1]}, "expected a number of evaluat"),
     ],
 )
-def test_refusals_come_before_training(override: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        compare(composed("compare/mnist5k.yaml", override))
-    assert not Path("quickstart").exists()
+def test_refusals_come_before_training(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compare(comparison(**changes))
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "wanted,last,epochs",
+    [
+        (4, 8, [0, 2, 4, 6, 8]),
+        (10, 3, [0, 1, 2, 3]),
+        ([5, 2], 8, [0, 2, 5, 8]),
+    ],
+)
+def test_epochs_of_evaluations(wanted: int | list[int], last: int, epochs: list[int]) -> None:
+    assert evaluated_epochs(wanted, last) == epochs
+
+
+def test_probes_tell_separate_classes_from_mixed_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.arange(400) % 4
+    noise = torch.randn(400, 6, generator=generator)
+    centres = 30 * torch.eye(4, 6)[targets]
+    evaluation = CompareEvaluation(**PROBES)
+
+    def found(features: torch.Tensor) -> dict[str, float]:
+        half = Features(features[:200], None, targets[:200])
+        return accuracies(half, Features(features[200:], None, targets[200:]), evaluation)
+
+    separate = found(centres + noise)
+    assert separate["knn"] == separate["linear"] == 100 and separate["few_labels"] > 95
+    assert all(10 < value < 40 for value in found(noise).values())  # chance is 25 %
+
+
+def test_spectra_of_known_variances_and_correlations() -> None:
+    z = torch.linalg.qr(torch.randn(64, 4, dtype=torch.float64))[0]
+    z = torch.linalg.qr(z - z.mean(0))[0]
+    found = spectra(Features(z * torch.tensor([3.0, 2, 1, 0]), z * 5, torch.zeros(64)))
+    np.testing.assert_allclose(found["features"], np.array([9, 4, 1, 0]) / 14, atol=1e-12)
+    np.testing.assert_allclose(found["embeddings"], np.full(4, 0.25), atol=1e-12)
+    assert ranks(found)["rank_embeddings"] == pytest.approx(4, abs=1e-4)
+
+
+def test_interval_of_paired_differences() -> None:
+    """By hand: mean 2, deviation 1, n 3; t(0.975, 2) = 4.3027."""
+    half = 4.3027 / math.sqrt(3)
+    assert interval(pd.Series([1.0, 2.0, 3.0])) == f"+2.0 [{2 - half:+.1f}, {2 + half:+.1f}]"
+    assert interval(pd.Series([1.0])) == "+1.0"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mixbt_plugin.apps.command import config_root, shipped_configs
-from mixbt_plugin.apps.schema import check_linear
+from mixbt_plugin.apps.schema import check_linear, checked_comparison
 from mixbt_plugin.apps.training import prepare
 from mixbt_plugin.data import complete_images, linear_transforms, passes_transform
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
@@ -86,10 +86,10 @@ def test_config_says_what_it_reproduces(config: str) -> None:
 
 
 @pytest.mark.parametrize("config", configs("compare"))
-def test_a_comparison_names_shipped_configs(config: str) -> None:
-    cfg = composed(config)
-    for method in cfg.methods:
-        assert (config_root() / cfg.config_path / f"{method}.yaml").is_file()
+def test_a_comparison_composes_and_is_one(config: str) -> None:
+    comparison = checked_comparison(composed(config))
+    for name in comparison.arms:
+        assert (config_root() / f"{comparison.arm(name).config}.yaml").is_file()
 
 
 def test_no_folder_has_the_name_of_a_key() -> None:

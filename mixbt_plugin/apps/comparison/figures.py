@@ -1,0 +1,124 @@
+"""Pictures of a comparison: accuracies, terms of the loss and spectra, with bands over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixbt_plugin.apps.comparison.evaluator import SPECTRA_FILE
+from mixbt_plugin.apps.comparison.measures import ACCURACIES
+from mixbt_plugin.apps.comparison.plan import Run
+from mixbt_plugin.apps.comparison.table import Results, budget_in_words
+from mixbt_plugin.keys import CompareConfig
+
+NAMES = {"knn": "kNN", "linear": "linear probe", "few_labels": "linear probe, few labels"}
+NOT_LOSSES = ("train_acc1", "train_acc5", "train_lamb_reg")
+
+
+def draw(results: Results, runs: list[Run], comparison: CompareConfig, folder: Path) -> None:
+    """Draws ``accuracy.png``, ``loss.png`` and ``spectra.png``.
+
+    Lines are means over the seeds, bands a standard deviation to either side.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    title = f"{comparison.title}\n{budget_in_words(results)}; seeds {_seeds(results)}"
+    _accuracy(results, comparison, title).savefig(folder / "accuracy.png", dpi=110)
+    if (loss := _loss(results, title)) is not None:
+        loss.savefig(folder / "loss.png", dpi=110)
+    _spectra(results, runs, title).savefig(folder / "spectra.png", dpi=110)
+
+
+def _figure(rows: int, columns: int, title: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * columns, 1 + 2.7 * rows), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for each in axes.flat:
+        each.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _accuracy(results: Results, comparison: CompareConfig, title: str) -> Any:
+    figure, axes = _figure(len(ACCURACIES), 2, title)
+    clock = "" if comparison.budget.clock == "wall" else " (of a core)"
+    horizontal = {"epoch": "epoch", "seconds": f"seconds of training{clock}"}
+    for row, measure in zip(axes, ACCURACIES):
+        for panel, (x, label) in zip(row, horizontal.items()):
+            for arm, color in _colors(results):
+                _band(panel, _over_seeds(results, measure, arm, x), arm, color)
+            panel.axhline(results.pixels[measure], color="grey", ls=":", lw=1, label="raw pixels")
+            panel.set_xlabel(label)
+        row[0].set_ylabel(f"{NAMES[measure]}, %")
+        row[1].sharey(row[0])
+    axes[0, 0].set_title(f"on {results.split}", fontsize=8, loc="left")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _loss(results: Results, title: str) -> Any:
+    measures = dict.fromkeys(results.rows.measure)
+    terms = [name for name in measures if name.startswith("train_") and name not in NOT_LOSSES]
+    if not terms:
+        return None
+    columns = min(3, len(terms))
+    figure, axes = _figure(-(-len(terms) // columns), columns, title)
+    for panel, term in zip(axes.flat, terms):
+        for arm, color in _colors(results):
+            _band(panel, _over_seeds(results, term, arm, "epoch"), arm, color)
+        panel.set_title(f"{term.removeprefix('train_')}, mean of the epoch", fontsize=8, loc="left")
+        panel.set_xlabel("epoch")
+        panel.set_yscale("log")
+        panel.legend(frameon=False, fontsize=7)
+    for panel in axes.flat[len(terms) :]:
+        panel.remove()
+    return figure
+
+
+def _spectra(results: Results, runs: list[Run], title: str) -> Any:
+    figure, axes = _figure(1, 2, title)
+    labels = {"features": "covariance of the features", "embeddings": "embeddings' correlation"}
+    for panel, (key, label) in zip(axes[0], labels.items()):
+        for arm, color in _colors(results):
+            files = [run.folder / SPECTRA_FILE for run in runs if run.arm == arm and run.is_done()]
+            found = [spectra[key] for file in files if key in (spectra := np.load(file))]
+            if found:
+                table = pd.DataFrame(found).T
+                table.index += 1
+                _band(panel, table, arm, color)
+        panel.set(xscale="log", yscale="log", ylim=(1e-7, 1), xlabel="rank")
+        panel.set_title(f"eigenvalues of the {label}, last epoch", fontsize=8, loc="left")
+    axes[0, 0].set_ylabel("share of the sum")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _over_seeds(results: Results, measure: str, arm: str, x: str) -> pd.DataFrame:
+    """A measure by epoch (rows) and seed (columns); the rows' names are the mean of ``x``."""
+    rows = results.rows[(results.rows.measure == measure) & (results.rows.arm == arm)]
+    table = rows.pivot(index="epoch", columns="seed", values="value")
+    table.index = rows.groupby("epoch")[x].mean()
+    return table
+
+
+def _band(panel: Any, table: pd.DataFrame, label: str, color: str) -> None:
+    if table.empty:
+        return
+    mean, deviation = table.mean(axis=1), table.std(axis=1).fillna(0)
+    panel.plot(mean.index, mean, color=color, lw=1.3, label=label)
+    panel.fill_between(mean.index, mean - deviation, mean + deviation, color=color, alpha=0.2, lw=0)
+
+
+def _colors(results: Results) -> Iterator[tuple[str, str]]:
+    return ((arm, f"C{place % 10}") for place, arm in enumerate(results.arms))
+
+
+def _seeds(results: Results) -> str:
+    seeds = sorted({int(seed) for arm in results.arms for seed in results.spent(arm).index})
+    return ", ".join(map(str, seeds))
