@@ -276,7 +276,7 @@ class LinearScheduler(Scheduler):
 class Checkpoint(Section):
     """``checkpoint``."""
 
-    enabled: bool = setting(False, "whether the weights are saved")
+    enabled: bool = setting(True, "whether the weights are saved")
     dir: str = setting("trained_models", "folder of all runs")
     frequency: Count = setting(1, "epochs from one to the next; the last is always saved")
     keep_prev: bool = setting(False, "keep those before the last")
