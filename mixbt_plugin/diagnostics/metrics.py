@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
+from torchmetrics.utilities.data import dim_zero_cat
 
 from mixbt_plugin.diagnostics.hypersphere import alignment, uniformity
 from mixbt_plugin.diagnostics.lidar import lidar
