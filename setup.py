@@ -59,6 +59,7 @@ setup(
         "demo": ["matplotlib>=3.7", "mlxtend>=0.23", "pandas>=2", "scikit-image>=0.22"],
         "dali": ["nvidia-dali-cuda130>=2.0"],
         "h5": ["h5py>=3.8"],
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
         "loggers": ["tensorboard", "wandb"],
         "dev": [
             "h5py>=3.8",

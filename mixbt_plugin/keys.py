@@ -511,7 +511,7 @@ class KNNConfig(Evaluation):
 class ExportConfig(Evaluation):
     """A config of ``mixbt-export``."""
 
-    format: Literal["timm", "torchvision"] = setting("timm", "the library that loads the file")
+    format: Literal["timm", "torchvision", "onnx"] = setting("timm", "what loads the file")
     folder: str | None = setting(None, "beside the checkpoint, named after the format, where null")
 
 

@@ -1,4 +1,4 @@
-"""``mixbt-export``: the backbone of a checkpoint as a file of timm's or torchvision's."""
+"""``mixbt-export``: the backbone of a checkpoint as a file of timm's or torchvision's, or ONNX."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ def export(cfg: DictConfig) -> Path:
 def task(cfg: DictConfig) -> None:
     """The command's task."""
     file = export(cfg)
-    say("exported", f"{file}: {cfg.format} loads it, and its features are equal")
+    if cfg.format == "onnx":
+        taken = "any number of normalised images, float32 (N, 3, H, W), and gives features (N, F)"
+        say("takes", f"{taken}; mean and std are in its metadata")
+    loader = "onnxruntime" if cfg.format == "onnx" else cfg.format
+    say("exported", f"{file}: {loader} loads it, and its features are equal")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Weights in and out: whose checkpoint a file is, the backbone in it, and files for others."""
 
-from mixbt_plugin.checkpoints.exporting import FORMATS, ExportError, ImageFormat, export_backbone
+from mixbt_plugin.checkpoints.exporting import FORMATS, ExportError, export_backbone
+from mixbt_plugin.checkpoints.image_format import ImageFormat
 from mixbt_plugin.checkpoints.layouts import BackboneWeights, find_backbone, load_into
+from mixbt_plugin.checkpoints.onnx_files import OnnxBackbone
 from mixbt_plugin.checkpoints.reading import put_in_place, read_checkpoint, read_file
 from mixbt_plugin.checkpoints.stems import Stem, stem_of
 
@@ -10,6 +12,7 @@ __all__ = [
     "BackboneWeights",
     "ExportError",
     "ImageFormat",
+    "OnnxBackbone",
     "Stem",
     "export_backbone",
     "find_backbone",

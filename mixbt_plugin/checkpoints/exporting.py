@@ -1,11 +1,10 @@
-"""Backbones as files that timm and torchvision load, each tried out before it is put in place."""
+"""Backbones as files that others load, each tried out before it is put in place."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from mixbt_plugin.checkpoints.image_format import ImageFormat
+from mixbt_plugin.checkpoints.onnx_files import SUFFIX, OnnxBackbone, write_onnx
 from mixbt_plugin.checkpoints.reading import put_in_place, read_file
 from mixbt_plugin.checkpoints.stems import Stem, stem_of
 from mixbt_plugin.settings import ConfigError
@@ -26,27 +27,12 @@ RESNETS: dict[tuple[type[nn.Module], tuple[int, ...]], str] = {
 }
 TIMM_SUFFIX = {"vit": "_patch16_224", "swin": "_patch4_window7_224", "convnext": ""}
 STANDARD_STEM = Stem(padding=3, relu=True, max_pool=True)
-TOLERANCE = 1e-5
+TOLERANCE = {"timm": 1e-5, "torchvision": 1e-5, "onnx": 1e-4}
 """Largest difference of a feature that is let pass, relative to the largest feature."""
 
 
 class ExportError(ValueError):
     """The backbone cannot be exported in this format."""
-
-
-@dataclass(frozen=True)
-class ImageFormat:
-    """What images a backbone takes.
-
-    Attributes:
-        size: height and width.
-        mean: of the channels, by which images are normalised.
-        std: likewise.
-    """
-
-    size: tuple[int, int]
-    mean: Sequence[float]
-    std: Sequence[float]
 
 
 def export_backbone(
@@ -66,8 +52,9 @@ def export_backbone(
         backbone: without a classification layer.
         name: ``backbone.name`` of its config.
         kwargs: ``backbone.kwargs``.
-        format: ``timm`` (``model.safetensors``, and ``config.json`` as on timm's hub) or
-            ``torchvision`` (the state dict ``<architecture>.pth``, as Barlow Twins' resnet50.pth).
+        format: ``timm`` (``model.safetensors``, and ``config.json`` as on timm's hub),
+            ``torchvision`` (the state dict ``<architecture>.pth``, as Barlow Twins' resnet50.pth)
+            or ``onnx`` (``backbone.onnx``, of any backbone, run by onnxruntime).
         folder: where the files are put.
         images: what the backbone was trained on.
 
@@ -77,17 +64,18 @@ def export_backbone(
     Raises:
         ExportError: the library has no such architecture, or its features differ.
         ValueError: ``format`` is not known.
+        ModuleNotFoundError: ``onnx`` needs a package that is not installed.
     """
     if format not in FORMATS:
         raise ConfigError(f"format={format!r}: expected one of {', '.join(FORMATS)}.")
-    architecture = _counterpart(backbone, name, format)
+    architecture = "backbone" if format == "onnx" else _counterpart(backbone, name, format)
     # torchvision's kwargs are not timm's; what they change, the comparison of features shows.
     kwargs = {} if architecture.startswith("resnet") else dict(kwargs)
     write, load = FORMATS[format]
-    state = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
+    backbone.eval().cpu()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
-        files = write(Path(temporary), state, architecture, kwargs, images)
+        files = write(Path(temporary), backbone, architecture, kwargs, images)
         try:
             theirs = load(architecture, kwargs, files[0])
         except RuntimeError as error:
@@ -128,15 +116,19 @@ def _counterpart(backbone: nn.Module, name: str, format: str) -> str:
     return name + TIMM_SUFFIX[family]
 
 
+def _state(backbone: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().contiguous() for key, value in backbone.state_dict().items()}
+
+
 def _write_timm(
     folder: Path,
-    state: dict[str, Tensor],
+    backbone: nn.Module,
     architecture: str,
     kwargs: Mapping[str, Any],
     images: ImageFormat,
 ) -> list[Path]:
     weights, config = folder / "model.safetensors", folder / "config.json"
-    save_file(state, weights, metadata={"format": "pt"})
+    save_file(_state(backbone), weights, metadata={"format": "pt"})
     description = {
         "architecture": architecture,
         "num_classes": 0,
@@ -161,11 +153,9 @@ def _load_timm(architecture: str, kwargs: Mapping[str, Any], file: Path) -> nn.M
     return model
 
 
-def _write_torchvision(
-    folder: Path, state: dict[str, Tensor], architecture: str, *_: Any
-) -> list[Path]:
+def _write_torchvision(folder: Path, backbone: nn.Module, architecture: str, *_: Any) -> list[Path]:
     weights = folder / f"{architecture}.pth"
-    torch.save(state, weights)
+    torch.save(_state(backbone), weights)
     return [weights]
 
 
@@ -178,9 +168,26 @@ def _load_torchvision(architecture: str, kwargs: Mapping[str, Any], file: Path) 
     return model
 
 
+def _write_onnx(
+    folder: Path,
+    backbone: nn.Module,
+    architecture: str,
+    kwargs: Mapping[str, Any],
+    images: ImageFormat,
+) -> list[Path]:
+    file = folder / f"{architecture}{SUFFIX}"
+    write_onnx(backbone, file, images)
+    return [file]
+
+
+def _load_onnx(architecture: str, kwargs: Mapping[str, Any], file: Path) -> nn.Module:
+    return OnnxBackbone(file)
+
+
 FORMATS: dict[str, tuple[Callable[..., list[Path]], Callable[..., nn.Module]]] = {
     "timm": (_write_timm, _load_timm),
     "torchvision": (_write_torchvision, _load_torchvision),
+    "onnx": (_write_onnx, _load_onnx),
 }
 
 
@@ -189,9 +196,9 @@ def _require_equal_features(
     ours: nn.Module, theirs: nn.Module, images: ImageFormat, format: str
 ) -> None:
     batch = torch.randn(4, 3, *images.size, generator=torch.Generator().manual_seed(0))
-    expected, found = ours.eval().cpu()(batch), theirs.eval()(batch)
+    expected, found = ours(batch), theirs.eval()(batch)
     difference = (found - expected).abs().max() / expected.abs().max()
-    if not difference <= TOLERANCE:  # NaN is refused as well
+    if not difference <= TOLERANCE[format]:  # NaN is refused as well
         raise ExportError(
             f"{format}'s features differ from the backbone's by {difference:.1e} of the largest; "
             "nothing was written."

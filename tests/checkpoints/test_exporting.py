@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,21 @@ from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from torch import nn
 
-from mixbt_plugin.checkpoints import ExportError, ImageFormat, export_backbone, load_into
+from mixbt_plugin.checkpoints import (
+    ExportError,
+    ImageFormat,
+    OnnxBackbone,
+    export_backbone,
+    exporting,
+    load_into,
+    onnx_files,
+)
 from mixbt_plugin.checkpoints.layouts import find_backbone
+from mixbt_plugin.checkpoints.onnx_files import write_onnx
 from mixbt_plugin.checkpoints.reading import read_file
 from mixbt_plugin.host import build_backbone
 from mixbt_plugin.registry import register
+from mixbt_plugin.settings import ConfigError, MissingPackageError
 from tests.checkpoints import official
 
 register()
@@ -29,6 +40,34 @@ reads_folders = pytest.mark.skipif(
 )
 IMAGES = ImageFormat((64, 48), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 BATCH = torch.randn(3, 3, 64, 48, generator=torch.Generator().manual_seed(7))
+
+NARROW = ("narrow_resnet10", {"width": 8})
+VIT = ("vit_tiny", {"img_size": 32, "patch_size": 8})
+needs_onnx = pytest.mark.skipif(
+    not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))), reason="needs extra [onnx]"
+)
+
+
+class Means(nn.Module):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.mean(dim=(2, 3))
+
+
+class Scale(nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.by * features
+
+
+def randomize_statistics(backbone: nn.Module) -> None:
+    """Batch normalisation that does something, as after training."""
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
 
 
 def trained(name: str) -> Any:
@@ -84,6 +123,64 @@ def test_torchvision(name: str) -> None:
     assert_same_features(backbone, theirs)
 
 
+@needs_onnx
+@pytest.mark.parametrize("name,kwargs", [NARROW, pytest.param(*VIT, marks=pytest.mark.slow)])
+def test_onnx(name: str, kwargs: dict[str, Any]) -> None:
+    """As somebody else runs it: batches of other sizes than the exporter saw."""
+    import onnxruntime
+
+    cfg = OmegaConf.create(
+        {"backbone": {"name": name, "kwargs": kwargs}, "data": {"dataset": "custom"}}
+    )
+    backbone, _ = build_backbone(cfg, "mixbt")
+    randomize_statistics(backbone)
+    images = ImageFormat((32, 32), IMAGES.mean, IMAGES.std)
+    file = export_backbone(backbone, name, kwargs, "onnx", Path("out"), images)
+    assert [path.name for path in Path("out").iterdir()] == ["backbone.onnx"]
+    session = onnxruntime.InferenceSession(str(file))
+    assert [one.name for one in session.get_inputs()] == ["images"]
+    for size in (1, 3):
+        batch = BATCH[:size, :, :32, :32]
+        with torch.no_grad():
+            expected = backbone(batch).numpy()
+        (found,) = session.run(["features"], {"images": batch.numpy()})
+        assert abs(found - expected).max() <= 1e-4 * abs(expected).max()
+    said = OnnxBackbone(file).images
+    assert said == {"crop_size": [32, 32], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}
+
+
+@needs_onnx
+def test_an_onnx_file_of_other_features_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(backbone: nn.Module, file: Path, images: ImageFormat) -> None:
+        write_onnx(nn.Sequential(backbone, Scale(1.001)).eval(), file, images)
+
+    monkeypatch.setattr(exporting, "write_onnx", wrong)
+    with pytest.raises(ExportError, match="onnx's features differ"):
+        exported(nn.Sequential(nn.Conv2d(3, 4, 3), Means()), "a_small_one", "onnx")
+    assert list(Path("out").iterdir()) == []
+
+
+def test_onnx_without_its_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_files, "find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=r"mixbt-plugin\[onnx\]"):
+        exported(trained("resnet18"), "resnet18", "onnx")
+
+
+@needs_onnx
+def test_an_onnx_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.onnx"
+    file.write_bytes(b"no graph")
+    with pytest.raises(ConfigError, match="onnxruntime does not load it"):
+        OnnxBackbone(file)
+    from onnx import TensorProto, helper, save
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "ab"]
+    graph = helper.make_graph([helper.make_node("Neg", ["a"], ["b"])], "g", ends[:1], ends[1:])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    with pytest.raises(ConfigError, match="is no ONNX file of mixbt-export"):
+        OnnxBackbone(file)
+
+
 @pytest.mark.parametrize("format", ["timm", "torchvision"])
 def test_what_was_exported_comes_back(format: str) -> None:
     backbone = trained("resnet18")
@@ -134,7 +231,7 @@ def cifar_stem() -> Any:
         (torchvision.models.resnet34, "resnet34", "timm", "only ResNet-18 and ResNet-50"),
         (nn.Identity, "narrow_resnet10", "timm", "'narrow_resnet10': timm has no network with"),
         (nn.Identity, "vit_tiny", "torchvision", "names this network's parameters otherwise"),
-        (nn.Identity, "resnet18", "onnx", "format='onnx': expected one of timm, torchvision"),
+        (nn.Identity, "resnet18", "x", "format='x': expected one of timm, torchvision, onnx"),
     ],
 )
 def test_what_has_no_counterpart_is_refused(
