@@ -94,7 +94,6 @@ def test_pretrain(overrides: list[str], message: str) -> None:
             ["data.dataset=imagenet", "data.no_labels=true"],
             "data.no_labels=True with data.dataset='imagenet': it is for 'custom'",
         ),
-        (["data.format=h5"], "data.format='h5' with data.dataset='custom': it is for imagenet, im"),
         (
             ["data.format=h5", "data.dataset=imagenet"],
             "data.train_path='images/train': no such file; data.format=h5 reads one H5 file",
