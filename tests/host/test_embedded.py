@@ -184,7 +184,7 @@ def test_linear_parsing_agrees_with_solo_learn() -> None:
 
 
 DEVIATIONS = (".strategy", ".data.augmentations", ".checkpoint.enabled")
-"""Lightning refuses a strategy that is null; images of 224 pixels are not those of pre-training; and
+"""Lightning refuses a strategy that is null; images of 224 pixels are not pre-training's; and
 weights are saved unless a config says otherwise."""
 
 
