@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from mixbt_plugin.apps.command import config_root, shipped_configs
+from mixbt_plugin.apps.comparison.plan import composed_arm, parsed
 from mixbt_plugin.apps.schema import check_linear, checked_comparison
 from mixbt_plugin.apps.training import prepare
 from mixbt_plugin.data import complete_images, linear_transforms, passes_transform
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
 from mixbt_plugin.keys import LinearConfig, PretrainConfig
 from mixbt_plugin.methods import LinearEvaluation
-from tests.recipes.shipped import FIELDS, composed, header
+from tests.recipes.shipped import FIELDS, built, composed, header
 
 
 def configs(*groups: str) -> list[str]:
@@ -86,10 +87,12 @@ def test_config_says_what_it_reproduces(config: str) -> None:
 
 
 @pytest.mark.parametrize("config", configs("compare"))
-def test_a_comparison_composes_and_is_one(config: str) -> None:
+def test_every_arm_of_a_comparison_composes_and_builds(config: str) -> None:
     comparison = checked_comparison(composed(config))
     for name in comparison.arms:
-        assert (config_root() / f"{comparison.arm(name).config}.yaml").is_file()
+        cfg = parsed(composed_arm(comparison.arm(name), comparison))
+        assert cfg.knn_eval.enabled is False
+        built(cfg)
 
 
 def test_no_folder_has_the_name_of_a_key() -> None:

@@ -109,14 +109,15 @@ def check_arms(comparison: CompareConfig) -> dict[str, DictConfig]:
     configs = {}
     for name in comparison.arms:
         try:
-            configs[name] = _composed(comparison.arm(name), comparison)
+            configs[name] = composed_arm(comparison.arm(name), comparison)
             _check_arm(configs[name], comparison)
         except (ValueError, HydraException, OmegaConfBaseException) as error:
             raise ConfigError(f"arms.{name}: {error}") from error
     return configs
 
 
-def _composed(arm: CompareArm, comparison: CompareConfig) -> DictConfig:
+def composed_arm(arm: CompareArm, comparison: CompareConfig) -> DictConfig:
+    """An arm's config of pre-training, without what its runs differ in."""
     path = Path(arm.config)
     folder = shipped_or_own(str(path.parent), "pretrain")
     if folder is None:
