@@ -89,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         taken = [[seconds(call) for call in calls] for _ in range(args.rounds)]
         ratios.append(median(ours / theirs for ours, theirs in taken))
         rows.append([name, n, d, f"{1e3 * median(t for t, _ in taken):.1f}", f"{ratios[-1]:.2f}"])
+        print(*rows[-1], flush=True)
     print(table(["objective", "N", "D", "ms", "/ the other's"], rows))
     print(f"geometric mean {geometric_mean(ratios):.2f}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import communication, loss, loss_against, loss_report, loss_views, memory
+from benchmarks import communication, loss, loss_against, loss_views, memory
 from benchmarks.loss import OBJECTIVES
 from mixbt_plugin.losses import barlow_twins_loss
 
@@ -22,21 +22,6 @@ def test_loss_has_a_row_for_each_objective_and_goes_on(
         assert printed.count(f"\n{name} 8 16 ") == 1
         assert f"| {name} | 8 | 16 |" in printed
         assert f"| {name} | 8 | 4 |" in printed
-
-
-def test_report_has_tables_and_a_picture(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    saved, picture = tmp_path / "loss.jsonl", tmp_path / "loss.png"
-    few = ["--n", "8", "--d", "16", "4", "--rounds", "1", "--seconds", "0", "--tera", "0"]
-    loss.main([*few, "--save", str(saved)])
-    loss_report.main([str(saved), "--plot", str(picture), "--n", "8"])
-    printed = capsys.readouterr().out
-    for name in OBJECTIVES:
-        assert f"{name}: ours, ms" in printed
-    assert "| N \\ D | 4 | 16 |" in printed
-    assert "| 8 | – | – |" in printed  # the official way needs more than --tera
-    assert picture.stat().st_size > 0
 
 
 def test_loss_of_more_views(capsys: pytest.CaptureFixture[str]) -> None:
