@@ -30,6 +30,7 @@ METHOD_CASES: dict[str, tuple[dict[str, Any], int]] = {
     "mixbt": ({"lamb_reg": 4.0}, 2),
     "hsic_ssl": ({}, 2),
     "multiaug_barlow_twins": ({"pairing": "all"}, 3),
+    "multiaug_mixbt": ({"lamb_reg": 2.0}, 3),
     "multiaug_vicreg": ({"pairing": "mean"}, 3),
 }
 PRECISIONS = {"64-true": (1e-10, STEPS), "32-true": (1e-5, 1)}

@@ -13,6 +13,7 @@ from mixbt_plugin.losses import (
     hsic_ssl_loss,
     mixed_barlow_twins_loss,
     multiview_barlow_twins_loss,
+    multiview_mixed_barlow_twins_loss,
     multiview_vicreg_loss,
 )
 
@@ -52,6 +53,18 @@ def _mixed(target: Any) -> LossOfViews:
     return loss
 
 
+def _multiview_mixed(pairing: Any) -> LossOfViews:
+    def loss(views: Sequence[Tensor], **kwargs: Any) -> Any:
+        perm = kwargs.pop("perm", reversed_rows(views[0].size(0)))
+        mix = kwargs.pop("mix", 0.3)
+        *others, z_m = views
+        return multiview_mixed_barlow_twins_loss(
+            others, z_m, perm=perm, mix=mix, pairing=pairing, **kwargs
+        )
+
+    return loss
+
+
 LOSSES: dict[str, tuple[int, LossOfViews]] = {
     "barlow_twins": (2, lambda views, **kwargs: barlow_twins_loss(*views, **kwargs)),
     "hsic_ssl": (2, lambda views, **kwargs: hsic_ssl_loss(*views, lamb=0.01, **kwargs)),
@@ -66,6 +79,8 @@ LOSSES: dict[str, tuple[int, LossOfViews]] = {
         3,
         lambda views, **kwargs: multiview_barlow_twins_loss(views, pooled=True, **kwargs),
     ),
+    "mixed_multiview_all": (4, _multiview_mixed("all")),
+    "mixed_multiview_mean": (4, _multiview_mixed("mean")),
     "vicreg_all": (3, multiview_vicreg_loss),
     "vicreg_mean": (
         3,

@@ -95,12 +95,29 @@ class GlobalBatch:
 
     def energy_of_all_pairs(self, batches: Sequence[Tensor]) -> Tensor:
         """Sum of the energies of all pairs, 0-dim; on the Gram side at a cost linear in them."""
-        pairs = list(combinations(batches, 2))
+        return self.energies_among(batches)[0]
+
+    def energies_among(self, batches: Sequence[Tensor], *others: Tensor) -> list[Tensor]:
+        """Sums of energies, each 0-dim; on the Gram side at a cost linear in the batches.
+
+        Returns:
+            That of all pairs of ``batches``, and for each of ``others`` that of its pairs with all
+            of ``batches``.
+        """
+        among = list(combinations(batches, 2))
+        against = [[(other, z) for z in batches] for other in others]
+        pairs = [*among, *(pair for each in against for pair in each)]
         if not self._takes_gram(_numbered(pairs)[1]):
-            return torch.stack(self.energies(*pairs)).sum()
-        # Σ_{u<v} ⟨K_u, K_v⟩ = ½ (‖Σ K_v‖²_F - Σ ‖K_v‖²_F)
-        grams = torch.stack(self._grams(batches))
-        return (grams.sum(dim=0).square().sum() - grams.square().sum()) / (2 * self.n**2)
+            energies = torch.stack(self.energies(*pairs))
+            parts = energies.split([len(among), *map(len, against)])
+            return [part.sum() for part in parts]
+        grams = self._grams([*batches, *others])
+        of_batches, of_others = grams[: len(batches)], grams[len(batches) :]
+        # Σ_{u<v} ⟨K_u, K_v⟩ = ½ (‖Σ K_v‖²_F - Σ ‖K_v‖²_F), and Σ_v ⟨K, K_v⟩ = ⟨K, Σ K_v⟩.
+        total = torch.stack(of_batches).sum(dim=0)
+        squares = sum(k.square().sum() for k in of_batches)
+        sums = [(total.square().sum() - squares) / 2, *((k * total).sum() for k in of_others)]
+        return [one / self.n**2 for one in sums]
 
     def _takes_gram(self, pairs: Sequence[tuple[int, int]]) -> bool:
         if self.impl == "auto":

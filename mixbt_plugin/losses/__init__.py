@@ -5,6 +5,7 @@ from mixbt_plugin.losses.barlow_twins import BarlowTwinsTerms, barlow_twins_loss
 from mixbt_plugin.losses.hsic_ssl import hsic_ssl_loss
 from mixbt_plugin.losses.mixed_barlow_twins import MixedBarlowTwinsTerms, mixed_barlow_twins_loss
 from mixbt_plugin.losses.multiview_barlow_twins import multiview_barlow_twins_loss
+from mixbt_plugin.losses.multiview_mixed_barlow_twins import multiview_mixed_barlow_twins_loss
 from mixbt_plugin.losses.multiview_vicreg import VICRegTerms, multiview_vicreg_loss
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "hsic_ssl_loss",
     "mixed_barlow_twins_loss",
     "multiview_barlow_twins_loss",
+    "multiview_mixed_barlow_twins_loss",
     "multiview_vicreg_loss",
 ]

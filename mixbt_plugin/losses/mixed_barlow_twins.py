@@ -96,7 +96,7 @@ def mixed_barlow_twins_loss(
     embeddings = {"z_a": z_a, "z_b": z_b, "z_m": z_m}
     views, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group, further=check_mixing)
     a, b, m = batch.standardized(views, unbiased=unbiased, eps=eps)
-    share = batch.rows(_per_row(mix, views[0]))
+    share = batch.rows(per_row(mix, views[0]))
     shuffled = b.index_select(0, batch.permutation(perm.to(b.device)))
 
     residual = m - torch.lerp(shuffled, a, share)  # share · Z_A + (1 - share) · Z_B[perm]
@@ -115,7 +115,7 @@ def mixed_barlow_twins_loss(
     return MixedBarlowTwinsTerms(loss, barlow_twins, regularizer, on_diag, off_diag)
 
 
-def _per_row(mix: float | Tensor, z: Tensor) -> Tensor:
+def per_row(mix: float | Tensor, z: Tensor) -> Tensor:
     """The coefficient of each row, (N, 1)."""
     if not isinstance(mix, Tensor):
         return z.new_full((len(z), 1), mix)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mixbt_plugin.functional import Ddp, Impl
+from mixbt_plugin.functional import Ddp, GlobalBatch, Impl
 from mixbt_plugin.losses._checks import check_choice, named_views, prepare, refuse_not_finite
 from mixbt_plugin.losses.barlow_twins import BarlowTwinsTerms
 
@@ -69,17 +69,34 @@ def multiview_barlow_twins_loss(
     given, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group)
     zs = batch.standardized(given, unbiased=unbiased, eps=eps, pooled=pooled)
     if pairing == "all":
-        d = torch.stack([(z * other).mean(dim=0) for z, other in combinations(zs, 2)])
-        energy = batch.energy_of_all_pairs(zs) / len(d)
-        squares = d.square().sum() / len(d)
+        on_diag, off_diag = all_pairs(batch, zs, batch.energy_of_all_pairs(zs))
     else:
-        mean = sum(zs[1:], zs[0]) / len(zs)
-        d = torch.stack([(z * mean).mean(dim=0) for z in zs])
+        mean = mean_view(zs)
         (energy,) = batch.energies((mean, mean))
-        squares = d.mean(dim=0).square().sum()  # d(Z̄, Z̄) is the mean of the d(Z_v, Z̄).
-    on_diag, squares = batch.sums((1 - d).square().sum() / len(d), squares)
-    off_diag = energy - squares
+        on_diag, off_diag = against_the_mean(batch, zs, mean, energy)
     loss = scale_loss * (on_diag + lamb * off_diag)
     if check_finite:
         refuse_not_finite("multiview_barlow_twins_loss", loss, embeddings)
     return BarlowTwinsTerms(loss, on_diag, off_diag)
+
+
+def all_pairs(batch: GlobalBatch, zs: Sequence[Tensor], energy: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of Barlow Twins' two terms over all pairs, of the sum of the pairs' energies."""
+    d = torch.stack([(z * other).mean(dim=0) for z, other in combinations(zs, 2)])
+    on_diag, squares = batch.sums((1 - d).square().sum(), d.square().sum())
+    return on_diag / len(d), (energy - squares) / len(d)
+
+
+def mean_view(zs: Sequence[Tensor]) -> Tensor:
+    """``Z̄``, which is not standardised again."""
+    return sum(zs[1:], zs[0]) / len(zs)
+
+
+def against_the_mean(
+    batch: GlobalBatch, zs: Sequence[Tensor], mean: Tensor, energy: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The two terms of each view with the mean view, of the mean view's energy with itself."""
+    d = torch.stack([(z * mean).mean(dim=0) for z in zs])
+    # d(Z̄, Z̄) is the mean of the d(Z_v, Z̄).
+    on_diag, squares = batch.sums((1 - d).square().sum() / len(d), d.mean(dim=0).square().sum())
+    return on_diag, energy - squares

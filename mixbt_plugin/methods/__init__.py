@@ -6,6 +6,7 @@ from mixbt_plugin.methods.hsic_ssl import HSICSSL
 from mixbt_plugin.methods.linear import LinearEvaluation
 from mixbt_plugin.methods.mixed_barlow_twins import MixedBarlowTwins
 from mixbt_plugin.methods.multiaug_barlow_twins import MultiAugBarlowTwins
+from mixbt_plugin.methods.multiaug_mixbt import MultiAugMixedBarlowTwins
 from mixbt_plugin.methods.multiaug_vicreg import MultiAugVICReg
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "LinearEvaluation",
     "MixedBarlowTwins",
     "MultiAugBarlowTwins",
+    "MultiAugMixedBarlowTwins",
     "MultiAugVICReg",
     "ProjectorMethod",
     "VICReg",

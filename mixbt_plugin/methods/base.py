@@ -73,7 +73,7 @@ class ProjectorMethod(BaseMethod):
         if cls.max_views is not None and (small or views > cls.max_views):
             raise ConfigError(
                 f"{found}{cfg.method} takes {cls.max_views} of one crop_size. For more use "
-                "multiaug_barlow_twins or multiaug_vicreg."
+                "multiaug_mixbt, multiaug_barlow_twins or multiaug_vicreg."
             )
         if views < cls.min_views:
             raise ConfigError(

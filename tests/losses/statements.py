@@ -48,6 +48,17 @@ def mean_view(views: Sequence[Tensor]) -> Tensor:
     return torch.stack(on).mean() + 0.0051 * off
 
 
+def mixed_multiview(views: Sequence[Tensor], pairing: str) -> Tensor:
+    *zs, m = [standardized(z) for z in views]
+    n = len(m)
+    residual = m - 0.3 * zs[0] - 0.7 * zs[1][reversed_rows(n)]
+    mean = torch.stack(zs).mean(dim=0)
+    partners = zs if pairing == "all" else [mean]
+    of_residual = [(residual.T @ z / n).square().sum() for z in partners]
+    loss = all_pairs(zs) if pairing == "all" else mean_view(views[:-1])
+    return loss + 0.0051 * 2 * torch.stack(of_residual).mean()
+
+
 def pooled(views: Sequence[Tensor]) -> Tensor:
     return all_pairs(standardized(torch.cat(list(views))).chunk(len(views)))
 
@@ -77,6 +88,8 @@ STATEMENTS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
     "hsic_ssl": lambda views: barlow_twins(views, lamb=0.01, target=-1.0),
     "mixed_paper": lambda views: mixed(views, "paper"),
     "mixed_imagenet": lambda views: mixed(views, "imagenet-code"),
+    "mixed_multiview_all": lambda views: mixed_multiview(views, "all"),
+    "mixed_multiview_mean": lambda views: mixed_multiview(views, "mean"),
     "multiview_all": lambda views: all_pairs([standardized(z) for z in views]),
     "multiview_mean": mean_view,
     "multiview_pooled": pooled,

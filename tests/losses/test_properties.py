@@ -13,6 +13,7 @@ from mixbt_plugin.losses import (
     barlow_twins_loss,
     mixed_barlow_twins_loss,
     multiview_barlow_twins_loss,
+    multiview_mixed_barlow_twins_loss,
     multiview_vicreg_loss,
 )
 from tests.embeddings import LOSSES, random_views, reversed_rows, value_and_gradient
@@ -201,3 +202,21 @@ def test_no_dense_matrix_when_there_are_fewer_rows_than_dimensions(name: str) ->
         [sys.executable, "-c", probe], check=True, capture_output=True, text=True
     ).stdout
     assert float(printed) < 1024, f"{printed.strip()} MiB"
+
+
+def test_mixed_over_two_views_is_mixed_barlow_twins() -> None:
+    z_a, z_b, z_m = random_views(3, 8, 5)
+    mixing = {"perm": reversed_rows(8), "mix": 0.3, "lamb_reg": 4.0}
+    many = multiview_mixed_barlow_twins_loss([z_a, z_b], z_m, **mixing)  # type: ignore[arg-type]
+    two = mixed_barlow_twins_loss(z_a, z_b, z_m, **mixing)  # type: ignore[arg-type]
+    torch.testing.assert_close(tuple(many), tuple(two), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("pairing", ["all", "mean"])
+def test_mixed_over_views_without_regulariser_is_barlow_twins_over_views(pairing: Any) -> None:
+    *views, z_m = random_views(4, 8, 5)
+    mixed = multiview_mixed_barlow_twins_loss(
+        views, z_m, perm=reversed_rows(8), mix=0.3, lamb_reg=0.0, pairing=pairing
+    )
+    plain = multiview_barlow_twins_loss(views, pairing=pairing)
+    torch.testing.assert_close(mixed.loss, plain.loss, rtol=1e-12, atol=0)

@@ -19,6 +19,9 @@ register()
 
 LOGGED = {
     "mixbt": {"mixbt_loss", "barlow_loss", "reg_loss", "on_diag", "off_diag", "lamb_reg"},
+    "multiaug_mixbt": {
+        *("multiaug_mixbt_loss", "barlow_loss", "reg_loss", "on_diag", "off_diag", "lamb_reg")
+    },
     "hsic_ssl": {"hsic_ssl_loss", "on_diag", "off_diag"},
     "multiaug_barlow_twins": {"multiaug_barlow_loss", "on_diag", "off_diag"},
     "multiaug_vicreg": {"multiaug_vicreg_loss", "sim_loss", "var_loss", "cov_loss"},

@@ -53,6 +53,7 @@ def test_fixed_names_and_classes() -> None:
     assert {info.name: METHODS[info.name].__name__ for info in list_methods()} == {
         "mixbt": "MixedBarlowTwins",
         "multiaug_barlow_twins": "MultiAugBarlowTwins",
+        "multiaug_mixbt": "MultiAugMixedBarlowTwins",
         "multiaug_vicreg": "MultiAugVICReg",
         "hsic_ssl": "HSICSSL",
     }
