@@ -47,6 +47,7 @@ def _offer_defaults(file: Path) -> None:
         "commands": ("commands",),
         "pretrain": ("commands", "training", "pretrain"),
         "linear": ("commands", "training", "linear"),
+        "compare": ("commands", "compare"),
     }
     for name, names in parts.items():
         node = OmegaConf.merge(*(sections[each] for each in names))

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from mixbt_plugin.apps.command import config_root, shipped_configs
 from mixbt_plugin.apps.renamed import RENAMED, renamed
-from mixbt_plugin.keys import LinearConfig, PretrainConfig
+from mixbt_plugin.keys import CompareConfig, LinearConfig, PretrainConfig
 from mixbt_plugin.settings import Section, dotted
 from tests.recipes.shipped import composed, plain
 
@@ -105,12 +105,19 @@ def keys(node: Any, path: str = "") -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "command,declared", [("pretrain", PretrainConfig), ("linear", LinearConfig)]
+    "parts,declared",
+    [
+        (("training", "pretrain"), PretrainConfig),
+        (("training", "linear"), LinearConfig),
+        (("compare",), CompareConfig),
+    ],
 )
-def test_the_defaults_are_those_of_the_declarations(command: str, declared: type[Section]) -> None:
+def test_the_defaults_are_those_of_the_declarations(
+    parts: tuple[str, ...], declared: type[Section]
+) -> None:
     """Each declared key is listed, with its default, or ??? where it must be given."""
     sections: Any = OmegaConf.load(ROOT / "defaults.yaml")
-    listed = OmegaConf.merge(sections["training"], sections[command])
+    listed = OmegaConf.merge(*(sections[part] for part in parts))
     # Made of other keys, needed by one command alone, and read by solo-learn's methods alone.
     by_command = {"name", "pretrained_feature_extractor", "momentum"}
     wrong = {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
+from io import StringIO
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -137,7 +139,8 @@ def composed_arm(arm: CompareArm, comparison: CompareConfig) -> DictConfig:
 def parsed(composed: DictConfig) -> DictConfig:
     """A composed config of pre-training as a method gets it."""
     cfg = composed.copy()
-    training.prepare(cfg, check_pretraining)
+    with redirect_stdout(StringIO()):  # a run's own process says what is trained
+        training.prepare(cfg, check_pretraining)
     cfg = parse_pretrain_cfg(cfg)
     fit_backbone_to_views(cfg)
     return cfg
