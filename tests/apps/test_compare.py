@@ -16,11 +16,20 @@ from omegaconf import OmegaConf
 
 from mixbt_plugin.apps.compare import compare
 from mixbt_plugin.apps.comparison.evaluator import COLUMNS
-from mixbt_plugin.apps.comparison.images import Features
+from mixbt_plugin.apps.comparison.images import Features, evaluation_images
 from mixbt_plugin.apps.comparison.measures import accuracies, ranks, spectra
 from mixbt_plugin.apps.comparison.one_run import train_and_measure
-from mixbt_plugin.apps.comparison.plan import Run, evaluated_epochs
+from mixbt_plugin.apps.comparison.plan import (
+    Run,
+    check_arms,
+    epochs_within,
+    evaluated_epochs,
+    parsed,
+    seconds_per_epoch,
+)
 from mixbt_plugin.apps.comparison.table import interval
+from mixbt_plugin.apps.schema import checked_comparison
+from mixbt_plugin.data import as_tensor, pretrain_dataset
 from mixbt_plugin.keys import CompareEvaluation
 from mixbt_plugin.settings import ConfigError
 from tests.apps.composing import composed
@@ -141,6 +150,37 @@ def test_refusals_come_before_training(changes: dict[str, Any], message: str) ->
 )
 def test_epochs_of_evaluations(wanted: int | list[int], last: int, epochs: list[int]) -> None:
     assert evaluated_epochs(wanted, last) == epochs
+
+
+@pytest.mark.parametrize("unit,amount,epochs", [("steps", 7, 4), ("images", 300, 2)])
+def test_steps_and_images_become_the_nearest_whole_epochs(
+    unit: str, amount: float, epochs: int
+) -> None:
+    """An epoch of these arms has two steps of 64 images."""
+    wanted = checked_comparison(comparison(budget__unit=unit, budget__amount=amount))
+    found = epochs_within(wanted, check_arms(wanted), {})
+    assert found == {"barlow_twins": epochs, "mixbt": epochs}
+
+
+@pytest.mark.slow
+def test_seconds_become_epochs_by_the_speed_that_is_measured_first() -> None:
+    changes = {"budget__unit": "seconds", "budget__amount": 1e-3, "arms": arms("mixbt")}
+    results = compare(comparison(**changes))
+    assert results.arms == {"mixbt": 1}
+    assert seconds_per_epoch(Run.read(Path("out/speed/mixbt").resolve())) > 0
+
+
+def test_validation_images_are_neither_learned_from_nor_pre_trained_on() -> None:
+    changes = {"evaluation__split": "validation", "overrides": [*SMALL, "data.fraction=0.5"]}
+    wanted = checked_comparison(comparison(**changes))
+    cfg = parsed(check_arms(wanted)["mixbt"])
+    images: Any = evaluation_images(cfg, wanted.evaluation)
+    trained: Any = pretrain_dataset(cfg, as_tensor)
+    held_out = set(images.classified.indices)
+    seen = {int(trained[place][0]) for place in range(len(trained))}
+    assert (len(held_out), len(seen)) == (750, 2250)
+    assert not held_out & seen and not held_out & set(images.references.indices)
+    assert len(held_out | set(images.references.indices)) == 4500
 
 
 def test_probes_tell_separate_classes_from_mixed_ones() -> None:

@@ -64,7 +64,8 @@ def evaluation_images(cfg: DictConfig, evaluation: CompareEvaluation) -> Evaluat
 def _validation(train: Any, targets: Any, cfg: DictConfig) -> list[int]:
     from sklearn.model_selection import train_test_split
 
-    seen = getattr(take_part(train, cfg), "indices", np.arange(len(targets)))
+    part = take_part(train, cfg).images  # of the readable images
+    seen = part.indices if isinstance(part, Subset) else np.arange(len(targets))
     unseen = np.setdiff1d(np.arange(len(targets)), seen)
     wanted = len(targets) // VALIDATION_SHARE
     if cfg.data.dataset == "stl10" or len(unseen) <= wanted:
