@@ -11,7 +11,7 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mixbt_plugin/__init__.py").read_text())[1]
-APPS = ("pretrain", "linear", "knn", "export", "compare", "doctor")
+APPS = ("pretrain", "linear", "knn", "export", "embed", "compare", "doctor")
 
 
 class BuildWithConfigs(build_py):
@@ -60,6 +60,7 @@ setup(
         "dali": ["nvidia-dali-cuda130>=2.0"],
         "h5": ["h5py>=3.8"],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
+        "embed": ["matplotlib>=3.7", "pyarrow>=14", "umap-learn>=0.5"],
         "loggers": ["tensorboard", "wandb"],
         "dev": [
             "h5py>=3.8",

@@ -515,6 +515,39 @@ class ExportConfig(Evaluation):
     folder: str | None = setting(None, "beside the checkpoint, named after the format, where null")
 
 
+class EmbedConfig(Evaluation):
+    """A config of ``mixbt-embed``."""
+
+    images: str | None = setting(None, "a folder of images, in folders of any depth; null: data's")
+    split: Literal["train", "val"] | None = setting(None, "of data; null: val")
+    feature_type: Literal["backbone", "projector"] = setting("backbone", "whose features")
+    folder: str | None = setting(None, "of the vectors; null: embeddings/ beside the checkpoint")
+    format: Literal["npz", "parquet"] = setting("npz", "of the files in it")
+    shard: Count = setting(100_000, "vectors in a file, and at most in memory")
+    queries: Annotated[list[str], ToList] = setting(
+        [], "images whose neighbours are drawn: paths, or names among the images"
+    )
+    neighbours: int = setting(8, "of each of queries", ge=1, le=100)
+    picture: int = setting(5000, "vectors in the picture, evenly spread; 0: no picture", ge=0)
+    batch_size: int = setting(256, "images at once", ge=1)
+    num_workers: int = setting(0, "processes that load images", ge=0, le=1024)
+    accelerator: Literal["auto", "gpu", "cuda", "cpu"] = setting("auto", "auto: a GPU if there")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> EmbedConfig:
+        if self.images is not None:
+            said = [
+                *(f"data.{key}" for key in ("train_path", "val_path") if getattr(self.data, key)),
+                *(["split"] if self.split else []),
+            ]
+            if said:
+                raise ValueError(
+                    f"images={self.images!r} with {' and '.join(said)}: expected a folder, or a "
+                    "split of a data set."
+                )
+        return self
+
+
 class CompareArm(Section):
     """``arms.<name>`` of a comparison."""
 

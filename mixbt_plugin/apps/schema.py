@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mixbt_plugin.apps.pictures import require_matplotlib
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.training import device_ids, on_gpu, require_known
 from mixbt_plugin.data import PROPERTIES, check_dali, check_data
@@ -19,6 +21,7 @@ from mixbt_plugin.host import METHODS, BaseMethod
 from mixbt_plugin.keys import (
     SOLO_LEARN_SCRIPT,
     CompareConfig,
+    EmbedConfig,
     ExportConfig,
     KNNConfig,
     LinearConfig,
@@ -28,7 +31,14 @@ from mixbt_plugin.keys import (
 from mixbt_plugin.methods.base import ProjectorMethod
 from mixbt_plugin.methods.settings import parse_settings
 from mixbt_plugin.registry import list_methods
-from mixbt_plugin.settings import ConfigError, Section, check, pipeline_names, plain
+from mixbt_plugin.settings import (
+    ConfigError,
+    MissingPackageError,
+    Section,
+    check,
+    pipeline_names,
+    plain,
+)
 
 
 def check_pretraining(cfg: DictConfig) -> None:
@@ -267,6 +277,16 @@ def check_knn(cfg: DictConfig) -> None:
 def check_export(cfg: DictConfig) -> None:
     """Checks a config of ``mixbt-export``."""
     _check_evaluation(cfg, ExportConfig)
+
+
+def check_embed(cfg: DictConfig) -> None:
+    """Checks a config of ``mixbt-embed``."""
+    _check_evaluation(cfg, EmbedConfig)
+    _check_devices(cfg)
+    if cfg.format == "parquet" and find_spec("pyarrow") is None:
+        raise MissingPackageError("format='parquet' needs pyarrow: pip install pyarrow.")
+    if cfg.queries or cfg.picture:
+        require_matplotlib("a picture (picture above 0, or queries)")
 
 
 def checked_comparison(cfg: DictConfig) -> CompareConfig:

@@ -13,6 +13,8 @@ from mixbt_plugin.data.datasets import (
     has_training_labels,
     number_of_classes,
     pretrain_dataset,
+    split_as_it_is,
+    unlabelled_files,
     validation_dataset,
 )
 from mixbt_plugin.data.linear_transforms import (
@@ -27,7 +29,7 @@ from mixbt_plugin.data.network_images import (
     network_images,
 )
 from mixbt_plugin.data.properties import PROPERTIES, properties
-from mixbt_plugin.data.reading import UnreadableImageError, count_replaced
+from mixbt_plugin.data.reading import UnreadableImageError, count_replaced, read_image
 from mixbt_plugin.data.sources import INSIDE, SOURCES, ImageSource
 from mixbt_plugin.data.subsets import take_fraction, take_part
 from mixbt_plugin.data.transforms import (
@@ -70,7 +72,10 @@ __all__ = [
     "pretrain_dataset",
     "pretrain_transform",
     "properties",
+    "read_image",
+    "split_as_it_is",
     "take_fraction",
     "take_part",
+    "unlabelled_files",
     "validation_dataset",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -127,6 +128,35 @@ def validation_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
                 "are numbered in alphabetical order, so both must have the same."
             )
     return ReadableImages(images, skip=_skips(cfg))
+
+
+def split_as_it_is(cfg: DictConfig, split: str) -> Any:
+    """The images of a split, ``train`` or ``val``, as (PIL image, class), in their order.
+
+    Raises:
+        ValueError: a folder is missing or empty.
+        ModuleNotFoundError: the package that carries or reads the images is missing.
+    """
+    unlabelled = split == "train" and not has_training_labels(cfg)
+    return _images(cfg, split, _as_it_is, pretrain=unlabelled)
+
+
+def unlabelled_files(root: Path, key: str) -> ImageFiles:
+    """The images of a folder and of those in it, as (PIL image, -1), in their order.
+
+    Args:
+        root: the folder.
+        key: that gave it, for messages.
+
+    Raises:
+        ValueError: there is no such folder, or no image in it.
+    """
+    if not root.is_dir():
+        raise ConfigError(f"{key}={str(root)!r}: no such folder.")
+    try:
+        return ImageFiles(folder_without_classes(root), _as_it_is)
+    except OSError as error:
+        raise ConfigError(f"{key}={str(root)!r}: {error}") from error
 
 
 def number_of_classes(cfg: DictConfig) -> int:

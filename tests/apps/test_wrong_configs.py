@@ -17,10 +17,11 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from mixbt_plugin.apps import export, knn, linear
+from mixbt_plugin.apps import embed, export, knn, linear
 from mixbt_plugin.apps.pretrain import pretrain
 from mixbt_plugin.keys import (
     OPTIMIZER_KWARGS,
+    EmbedConfig,
     ExportConfig,
     KNNConfig,
     LinearConfig,
@@ -65,6 +66,9 @@ COMMANDS = {
     "knn": Command(knn.knn, "knn/default.yaml", ("pretrained_checkpoint=x.ckpt",), KNNConfig),
     "export": Command(
         export.export, "export/default.yaml", ("pretrained_checkpoint=x.ckpt",), ExportConfig
+    ),
+    "embed": Command(
+        embed.embed, "embed/default.yaml", ("pretrained_checkpoint=x.ckpt",), EmbedConfig
     ),
 }
 
@@ -184,7 +188,7 @@ def stub(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(Trainer, "fit", start)
     patch.setattr(linear, "load_backbone", start)
-    for command in (knn, export):
+    for command in (knn, export, embed):
         patch.setattr(command, "load_pretrained", start)
 
 

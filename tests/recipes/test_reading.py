@@ -19,7 +19,8 @@ from mixbt_plugin.settings import Section, dotted
 from tests.recipes.shipped import composed, plain
 
 ROOT = config_root()
-GROUPS = ("pretrain", "parity", "linear", "finetuning", "transfer", "knn", "export", "compare")
+OTHERS = ("knn", "export", "embed", "compare")
+GROUPS = ("pretrain", "parity", "linear", "finetuning", "transfer", *OTHERS)
 SHIPPED = [path for group in GROUPS for path in shipped_configs(group)]
 VIEWS = shipped_configs("views")
 
@@ -91,7 +92,7 @@ def test_every_key_of_a_recipe_is_in_the_defaults() -> None:
     for path in SHIPPED:
         group = path.relative_to(ROOT).parts[0]
         command = {"pretrain": "pretrain", "parity": "pretrain"}.get(group, "linear")
-        if group not in ("knn", "export", "compare"):
+        if group not in OTHERS:
             said = keys({key: value for key, value in content(path).items() if key != "defaults"})
             unknown |= said - keys(sections["training"]) - keys(sections[command])
     assert {key for key in unknown if not own.fullmatch(key)} == set()
