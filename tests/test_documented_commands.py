@@ -68,7 +68,9 @@ def application(words: list[str]) -> tuple[str, list[str]] | None:
 
 
 @pytest.mark.parametrize("command", documented(r"(^|[ /])(mixbt-[a-z]+|main_[a-z]+\.py) +\S"))
-def test_a_documented_command_composes(command: str) -> None:
+def test_a_documented_command_composes(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Folders are as one sees them from the checkout.
+    monkeypatch.chdir(ROOT)
     found = application(words_of(command))
     assert found, f"no command of ours in {command!r}"
     name, arguments = found
