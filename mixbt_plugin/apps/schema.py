@@ -85,6 +85,11 @@ def check_linear(cfg: DictConfig) -> None:
         check_dali(cfg)
 
 
+PIPELINES = ("view", "second_view", "further_views")
+"""What the shipped configs call their pipelines, which may be left over where ``augmentations`` is
+overridden."""
+
+
 def check_keys(cfg: DictConfig, declaration: type[Section]) -> None:
     """Checks each key by itself, brings the values into their types and fills in defaults.
 
@@ -107,7 +112,7 @@ def check_keys(cfg: DictConfig, declaration: type[Section]) -> None:
     if unread:
         say("unread", f"{', '.join(unread)}: only solo-learn's own script reads this")
     for name in set(given) - set(declaration.model_fields):
-        if _interpolated_from(cfg, name):
+        if name in PIPELINES or _interpolated_from(cfg, name):
             del given[name]
     names = pipeline_names(cfg)
     places = {f"augmentations[{place}]": name for place, name in enumerate(names)}

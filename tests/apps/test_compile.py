@@ -34,6 +34,12 @@ def weights(folder: Path) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.xfail(
+    run=False,
+    strict=False,
+    reason="backward through compiled modules ends in a segmentation fault of PyTorch since the "
+    "losses are plain autograd; it would end the process of the tests",
+)
 @pytest.mark.parametrize(
     "backend",
     ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, needs_a_compiler])],

@@ -203,7 +203,7 @@ def test_fastssls_protocol_on_made_images(
 @pytest.mark.parametrize(
     "override,message",
     [
-        ("feature_passes=0", "feature_passes=0: expected at least 1"),
+        ("feature_passes=0", "feature_passes=0: expected a whole number of at least 1"),
         ("finetune=true", "feature_passes=3 with finetune=True"),
         ("backbone_batch_norm=train", "feature_passes=3 with backbone_batch_norm='train'"),
         ("augmentations=[]", r"feature_passes=3 with augmentations=\[\]: expected a pipeline"),

@@ -129,7 +129,7 @@ def test_images_and_targets_are_mixed_alike(key: str) -> None:
         ("mixup=-1", "mixup=-1: expected a number of at"),
         ("cutmix=-0.5", "cutmix=-0.5: expected a number of"),
         ("label_smoothing=2", "label_smoothing=2: expected a num"),
-        ("+auto_augment=true", "auto_augment: solo-learn's own main_linear.py does it"),
+        ("++auto_augment=true", "auto_augment: solo-learn's own main_linear.py does it"),
         ("scheduler.name=cosin", "scheduler.name='cosin': expected one of"),
         ("+augmentations=5", "augmentations=5: expected a list of pipelines"),
     ],
