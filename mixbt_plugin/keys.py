@@ -524,7 +524,7 @@ class EmbedConfig(Evaluation):
     folder: str | None = setting(None, "of the vectors; null: embeddings/ beside the checkpoint")
     format: Literal["npz", "parquet"] = setting("npz", "of the files in it")
     shard: Count = setting(100_000, "vectors in a file, and at most in memory")
-    queries: Annotated[list[str], ToList] = setting(
+    queries: list[str] = setting(
         [], "images whose neighbours are drawn: paths, or names among the images"
     )
     neighbours: int = setting(8, "of each of queries", ge=1, le=100)

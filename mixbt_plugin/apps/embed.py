@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +62,7 @@ def embed(cfg: DictConfig) -> VectorFolder:
         network.cfg.data.dataset, network.images.size, network.images.mean, network.images.std
     )[1]
     source = _source(cfg, network.cfg)
+    _check_queries(cfg.queries, source)
     device = torch.device("cuda" if training.on_gpu(cfg) else "cpu")
     encoder = Encoder(network.model.to(device), still, cfg.feature_type, device)
     folder = VectorFolder(Path(cfg.folder or _beside(cfg, source)), cfg.format)
@@ -187,6 +188,23 @@ def _source(cfg: DictConfig, network_cfg: DictConfig) -> Source:
     return Source(f"{network_cfg.data.dataset}/{split}", images, below)
 
 
+def _check_queries(queries: Sequence[str], source: Source) -> None:
+    """Refuses what is neither a file nor the name of one of the images."""
+    named = {
+        _name_inside(query, source): query
+        for query in queries
+        if not Path(query).expanduser().is_file()
+    }
+    if named:
+        for place in range(len(source.images)):
+            named.pop(source.name_of(place), None)
+    for query in named.values():
+        raise ConfigError(
+            f"queries: {query!r} is neither a file nor the name of one of the images, such as "
+            f"{source.name_of(0)!r}."
+        )
+
+
 def _beside(cfg: DictConfig, source: Source) -> Path:
     checkpoint = Path(cfg.pretrained_checkpoint)
     what = Path(source.name).name if cfg.images is not None else source.name.replace("/", "-")
@@ -286,11 +304,7 @@ def _sheet(
             image = read_image(Path(query).expanduser(), query)
             vector = encoder(encoder.transform(image)[None])[0]
         else:
-            first = source.name_of(0)
-            raise ConfigError(
-                f"queries: {query!r} is neither a file nor the name of one of the images, such as "
-                f"{first!r}."
-            )
+            raise ConfigError(f"queries: {query!r} is an image that cannot be read.")
         vectors.append(vector)
         asked.append((image, query, "asked for"))
     found = nearest(folder, torch.stack(vectors), cfg.neighbours, own)

@@ -56,7 +56,9 @@ def draw_features(
         panel.set_ylabel(axes[1])
     if coloured:
         handles, names = panel.get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right center", fontsize=7, markerscale=3)
+        legend: Any = figure.legend(handles, names, loc="outside right center", fontsize=7)
+        for handle in legend.legend_handles:
+            handle.set_sizes([30])
     figure.savefig(file, dpi=110)
     return list(maps)
 

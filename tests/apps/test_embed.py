@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mixbt_plugin.apps import embed as embedding
 from mixbt_plugin.apps.embed import embed
 from mixbt_plugin.apps.export import export
 from mixbt_plugin.apps.pictures import draw_features
@@ -132,6 +133,20 @@ def test_vectors_that_are_there_are_read_and_others_refused(
         embedded(*words(checkpoint, photos, "feature_type=projector"))
 
 
+def test_an_image_from_elsewhere_finds_its_own_copy(
+    checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheets: list[Any] = []
+    monkeypatch.setattr(embedding, "draw_contact_sheet", lambda rows, *_: sheets.extend(rows))
+    Path("copy.png").write_bytes((photos / "class2/1.png").read_bytes())
+    queries = f"queries=[copy.png,class2/1.png,{photos / 'class2/1.png'}]"
+    embedded(*words(checkpoint, photos, queries, "neighbours=3"))
+    (_, found, *others), *same = [[cell[1:] for cell in row] for row in sheets]
+    assert found == ("class2/1.png", "1.000")
+    for _, *nearest_others in same:  # among the images itself, it is left out
+        assert nearest_others[:2] == others
+
+
 def test_an_interrupted_run_begins_again(checkpoint: Path, photos: Path) -> None:
     Path("out").mkdir()
     Path("out/part-00005.npz").write_bytes(b"of a run with smaller shards")
@@ -164,6 +179,7 @@ def test_what_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         embedded(*words(checkpoint, photos, *more))
+    assert not Path("out").exists()
 
 
 def some_vectors(count: int, dimensions: int = 5) -> Vectors:
