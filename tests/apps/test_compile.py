@@ -37,8 +37,8 @@ def weights(folder: Path) -> dict[str, Any]:
 @pytest.mark.xfail(
     run=False,
     strict=False,
-    reason="backward through compiled modules ends in a segmentation fault of PyTorch since the "
-    "losses are plain autograd; it would end the process of the tests",
+    reason="backward through compiled modules ended in a segmentation fault of PyTorch, which is "
+    "not understood yet and would end the process of the tests",
 )
 @pytest.mark.parametrize(
     "backend",
