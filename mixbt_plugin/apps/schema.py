@@ -166,7 +166,9 @@ def _refuse(contradictions: Iterator[str]) -> None:
 
 def _check_devices(cfg: DictConfig) -> None:
     if cfg.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"accelerator={cfg.accelerator!r}: there is no CUDA GPU here.")
+        raise ConfigError(
+            f"accelerator={cfg.accelerator!r}: there is no CUDA GPU here; expected 'cpu' or 'auto'."
+        )
     given, gpu = cfg.get("devices"), on_gpu(cfg)
     ids = device_ids(given, gpu)
     there = torch.cuda.device_count() if gpu else 4 * (os.cpu_count() or 1)

@@ -152,7 +152,7 @@ def test_validation_images_alone_are_left_out_in_turn(
         ("data.augmentations.crop_size=0", "data.augmentations.crop_size=0: expected a positive"),
         ("data.augmentations.mean=[0.5]", r"data.augmentations.mean=\[0.5\]: expected three num"),
         ("data.augmentations.std=[0,0,0]", r"data.augmentations.std=\[0, 0, 0\]: expected three"),
-        ("accelerator=gpu", "accelerator='gpu': there is no CUDA GPU here"),
+        ("accelerator=gpu", "accelerator='gpu': there is no CUDA GPU here; expected 'cpu' or 'au"),
         ("accelerator=tpu", "accelerator='tpu': expected one of auto, gpu, cuda, cpu"),
     ],
 )
