@@ -13,6 +13,8 @@ import logging
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from itertools import product
 from statistics import median
 from typing import Any, NamedTuple
@@ -97,14 +99,13 @@ def config(
         "data.num_workers=0",
     ]
     if method.startswith("multiaug"):
-        name = "symmetric" if views == 2 else "symmetric_4views"
-        overrides.append(f"augmentations={name}")
+        two, more = "augmentations=['${view}']", f"further_views.num_crops={views - 2}"
+        overrides.append(two if views == 2 else more)
     folder = config_root() / "pretrain" / "photo_patches"
     with initialize_config_dir(str(folder), version_base="1.2"):
         cfg = compose(method, overrides=overrides)
-    training.prepare(cfg, check_pretraining)
-    if views > 2:
-        cfg.augmentations[1].num_crops = views - 2
+    with redirect_stdout(StringIO()):  # the whole config
+        training.prepare(cfg, check_pretraining)
     return parse_pretrain_cfg(cfg)
 
 

@@ -85,9 +85,9 @@ def check_linear(cfg: DictConfig) -> None:
         check_dali(cfg)
 
 
-PIPELINES = ("view", "second_view", "further_views")
-"""What the shipped configs call their pipelines, which may be left over where ``augmentations`` is
-overridden."""
+RECIPE_KEYS = ("view", "second_view", "further_views", "lambs", "mus", "half_mus")
+"""What shipped recipes name for themselves and interpolate from. An override of the key that reads
+one, such as ``method_kwargs.lamb``, leaves it over."""
 
 
 def check_keys(cfg: DictConfig, declaration: type[Section]) -> None:
@@ -112,7 +112,7 @@ def check_keys(cfg: DictConfig, declaration: type[Section]) -> None:
     if unread:
         say("unread", f"{', '.join(unread)}: only solo-learn's own script reads this")
     for name in set(given) - set(declaration.model_fields):
-        if name in PIPELINES or _interpolated_from(cfg, name):
+        if name in RECIPE_KEYS or _interpolated_from(cfg, name):
             del given[name]
     names = pipeline_names(cfg)
     places = {f"augmentations[{place}]": name for place, name in enumerate(names)}

@@ -180,7 +180,7 @@ def test_each_job_has_its_run_of_wandb_and_resuming_continues_it(
 
 
 def test_fast_dev_run_writes_nothing() -> None:
-    run_here("+fast_dev_run=true", "max_epochs=1")
+    run_here("fast_dev_run=true", "max_epochs=1")
     assert not list(Path().iterdir())
 
 
