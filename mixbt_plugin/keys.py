@@ -71,8 +71,25 @@ class WithProbability(Section):
     prob: Share = setting(REQUIRED, "a probability")
 
 
-class Pipeline(Section):
-    """An entry of ``augmentations``."""
+class Statistics(Section):
+    """What images are normalised with."""
+
+    mean: list[float] | None = setting(
+        None, "of the channels", expected=A_STATISTIC, min_length=3, max_length=3
+    )
+    std: list[Annotated[float, Gt(0)]] | None = setting(
+        None, "likewise", expected=POSITIVE_STATISTIC, min_length=3, max_length=3
+    )
+
+
+class EvaluationImages(Statistics):
+    """``data.augmentations`` of an evaluation; null is as in pre-training, or the data set's."""
+
+    crop_size: Size | None = setting(None, "height and width in pixels", expected=A_SIZE)
+
+
+class Views(Statistics):
+    """How views are made of an image."""
 
     rrc: RandomResizedCrop = section("random crops")
     color_jitter: ColorJitter = section("changes of the colours")
@@ -81,26 +98,17 @@ class Pipeline(Section):
     solarization: WithProbability = section("solarised views")
     equalization: WithProbability = section("equalised views")
     horizontal_flip: WithProbability = section("mirrored views")
-    crop_size: Size = setting(REQUIRED, "height and width in pixels", expected=A_SIZE)
     num_crops: int = setting(REQUIRED, "views that it gives", ge=1, le=64)
-    mean: list[float] | None = setting(
-        None, "of the channels; the data set's", expected=A_STATISTIC, min_length=3, max_length=3
-    )
-    std: list[Annotated[float, Gt(0)]] | None = setting(
-        None, "likewise", expected=POSITIVE_STATISTIC, min_length=3, max_length=3
-    )
 
 
-class EvaluationImages(Section):
-    """``data.augmentations`` of an evaluation; null is as in pre-training, or the data set's."""
+class Pipeline(Views):
+    """An entry of ``augmentations`` of pre-training; null statistics are the data set's."""
 
-    crop_size: Size | None = setting(None, "height and width in pixels", expected=A_SIZE)
-    mean: list[float] | None = setting(
-        None, "of the channels", expected=A_STATISTIC, min_length=3, max_length=3
-    )
-    std: list[Annotated[float, Gt(0)]] | None = setting(
-        None, "likewise", expected=POSITIVE_STATISTIC, min_length=3, max_length=3
-    )
+    crop_size: Size = setting(REQUIRED, "height and width in pixels", expected=A_SIZE)
+
+
+class LinearPipeline(Views, EvaluationImages):
+    """An entry of ``augmentations`` of linear evaluation; null is as in `EvaluationImages`."""
 
 
 class Backbone(Section):
@@ -465,7 +473,7 @@ class LinearConfig(LinearSettings, Training):
     cutmix: NotNegative = setting(0.0, "alpha of CutMix")
     backbone: PretrainedBackbone = section("the network")
     data: LinearData = section("the images")
-    augmentations: list[Pipeline] | None = setting(
+    augmentations: list[LinearPipeline] | None = setting(
         None,
         "of training images; null: random crops, mirrored; []: none",
         expected="a list of pipelines, or null",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from mixbt_plugin.apps.command import config_root, shipped_configs
 from mixbt_plugin.apps.comparison.plan import composed_arm, parsed
 from mixbt_plugin.apps.schema import check_linear, checked_comparison
 from mixbt_plugin.apps.training import prepare
-from mixbt_plugin.data import complete_images, linear_transforms, passes_transform
+from mixbt_plugin.data import complete_images, image_size, linear_transforms, passes_transform
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
 from mixbt_plugin.keys import LinearConfig, PretrainConfig
 from mixbt_plugin.methods import LinearEvaluation
@@ -57,6 +59,19 @@ def test_fastssls_protocol(dataset: str, passes: int, batch_size: int) -> None:
     assert (cfg.label_smoothing, cfg.optimizer.weight_decay) == (0.1, 1e-6)
 
 
+@pytest.mark.parametrize("config", TRAINED)
+def test_images_have_the_size_of_pretraining_or_the_header_says_another(config: str) -> None:
+    pretraining = OmegaConf.create(
+        {"data": {"dataset": "custom"}, "augmentations": [{"crop_size": 48}]}
+    )
+    cfg = composed(config)
+    OmegaConf.set_struct(cfg, False)
+    images = complete_images(cfg, pretraining)
+    sizes = {images.size, *(image_size(view.crop_size) for view in cfg.augmentations or ())}
+    said = {int(size) for size in re.findall(r"at (\d+)(?: px|\.|,)", header(config)["What"])}
+    assert sizes == {(size, size) for size in said or {48}}
+
+
 MIX_BT_STATISTICS = {
     "aircraft": ([0.486, 0.507, 0.525], [0.266, 0.260, 0.276]),
     "cub200": ([0.483, 0.491, 0.424], [0.228, 0.224, 0.259]),
@@ -65,6 +80,7 @@ MIX_BT_STATISTICS = {
     "flowers102": ([0.518, 0.410, 0.329], [0.296, 0.249, 0.285]),
     "gtsrb": ([0.335, 0.291, 0.295], [0.267, 0.249, 0.251]),
     "mnist": ([0.170] * 3, [0.320] * 3),
+    "photo_patches": ([0.4] * 3, [0.24] * 3),
 }
 
 
