@@ -62,6 +62,12 @@ setup(
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
         "embed": ["matplotlib>=3.7", "pyarrow>=14", "umap-learn>=0.5"],
         "loggers": ["tensorboard", "wandb"],
+        "docs": [
+            "latex2mathml>=3.77",
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.6,<10",
+            "mkdocstrings[python]>=0.29",
+        ],
         "dev": [
             "h5py>=3.8",
             "hypothesis>=6.100",

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Lint, types, import rules and tests. With SOLO_LEARN_PATH=/path/to/checkout the tests run once
+# Lint, types, import rules, the site and tests. With SOLO_LEARN_PATH=/path/to/checkout the tests run once
 # more against that solo-learn, by import path. Arguments go to pytest, which runs one process a core.
 source "$(dirname "$0")/environment.sh"
 export OMP_NUM_THREADS=1
 tests() { "$1/bin/python" -m pytest -n auto --dist worksteal --basetemp="$PWD/.cache/tests" "${@:2}"; }
-make_environment .venv-test ".[demo,dev,loggers]"
+make_environment .venv-test ".[demo,dev,docs,loggers]"
 echo "== ruff"
 .venv-test/bin/ruff check .
 .venv-test/bin/ruff format --check .
@@ -12,6 +12,8 @@ echo "== mypy"
 .venv-test/bin/mypy
 echo "== import rules"
 .venv-test/bin/lint-imports
+echo "== site, no warning"
+NO_MKDOCS_2_WARNING=1 .venv-test/bin/mkdocs --quiet build --strict
 echo "== pytest, embedded host"
 MIXBT_HOST=embedded tests .venv-test "$@"
 
