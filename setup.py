@@ -11,7 +11,7 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mixbt_plugin/__init__.py").read_text())[1]
-APPS = ("pretrain", "linear", "knn", "export", "embed", "compare", "doctor")
+APPS = ("pretrain", "linear", "knn", "export", "embed", "diagnose", "compare", "doctor")
 
 
 class BuildWithConfigs(build_py):

@@ -523,10 +523,29 @@ class ExportConfig(Evaluation):
     folder: str | None = setting(None, "beside the checkpoint, named after the format, where null")
 
 
-class EmbedConfig(Evaluation):
-    """A config of ``mixbt-embed``."""
+class FolderOrData(Evaluation):
+    """What the commands share that take any folder of images."""
 
     images: str | None = setting(None, "a folder of images, in folders of any depth; null: data's")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> FolderOrData:
+        if self.images is not None:
+            said = [
+                *(f"data.{key}" for key in ("train_path", "val_path") if getattr(self.data, key)),
+                *(["split"] if getattr(self, "split", None) else []),
+            ]
+            if said:
+                raise ValueError(
+                    f"images={self.images!r} with {' and '.join(said)}: expected a folder, or a "
+                    "split of a data set."
+                )
+        return self
+
+
+class EmbedConfig(FolderOrData):
+    """A config of ``mixbt-embed``."""
+
     split: Literal["train", "val"] | None = setting(None, "of data; null: val")
     feature_type: Literal["backbone", "projector"] = setting("backbone", "whose features")
     folder: str | None = setting(None, "of the vectors; null: embeddings/ beside the checkpoint")
@@ -541,18 +560,27 @@ class EmbedConfig(Evaluation):
     num_workers: int = setting(0, "processes that load images", ge=0, le=1024)
     accelerator: Literal["auto", "gpu", "cuda", "cpu"] = setting("auto", "auto: a GPU if there")
 
+
+class DiagnoseConfig(FolderOrData):
+    """A config of ``mixbt-diagnose``."""
+
+    count: Annotated[int, Ge(2)] = setting(2048, "how many images, evenly spread over all")
+    picture: bool = setting(True, "of the spectra and of the embeddings' correlation")
+    batch_size: int = setting(256, "images at once", ge=1)
+    num_workers: int = setting(0, "processes that load images", ge=0, le=1024)
+    accelerator: Literal["auto", "gpu", "cuda", "cpu"] = setting("auto", "auto: a GPU if there")
+
     @model_validator(mode="after")
-    def _one_source(self) -> EmbedConfig:
-        if self.images is not None:
-            said = [
-                *(f"data.{key}" for key in ("train_path", "val_path") if getattr(self.data, key)),
-                *(["split"] if self.split else []),
-            ]
-            if said:
-                raise ValueError(
-                    f"images={self.images!r} with {' and '.join(said)}: expected a folder, or a "
-                    "split of a data set."
-                )
+    def _views_of_pretraining(self) -> DiagnoseConfig:
+        asked = self.data.augmentations.model_dump()
+        if self.backbone.name is None:
+            for key, value in asked.items():
+                if value is not None:
+                    raise ValueError(
+                        f"data.augmentations.{key}={value}: images are in the views of "
+                        "pre-training; expected null, or backbone.name, whose images are not "
+                        "augmented."
+                    )
         return self
 
 

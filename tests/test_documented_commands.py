@@ -23,7 +23,7 @@ PAGES = sorted(
         *(ROOT / "examples").rglob("*.md"),
     ]
 )
-DEFAULT_CONFIGS = {"knn": "default", "export": "default", "embed": "default"}
+DEFAULT_CONFIGS = dict.fromkeys(("knn", "export", "embed", "diagnose"), "default")
 SCRIPTS = {
     "scripts/main_pretrain.py": "pretrain",
     "scripts/main_linear.py": "linear",

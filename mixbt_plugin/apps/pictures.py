@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from mixbt_plugin.diagnostics import eigenvalues, fit_power_law
 from mixbt_plugin.settings import MissingPackageError
 
 MOST_GROUPS = 20
 """More than these cannot be told apart by their colours."""
 NAME_LENGTH = 22
+MOST_DIMENSIONS = 512
+"""More than these are not seen apart in a picture of a matrix."""
 
 
 def require_matplotlib(asked_by: str) -> None:
@@ -94,6 +99,60 @@ def _scatter(
             panel.scatter(*points[of == group].T, s=size, lw=0, color=colors(number), label=group)
     panel.set_xticks([])
     panel.set_yticks([])
+
+
+def draw_spectra(kinds: Mapping[str, Tensor], title: str, file: Path) -> None:
+    """Draws the spectra of features with the fitted α, and the correlation of the last ones.
+
+    Args:
+        kinds: features (N, F) by their name, of the images that α-ReQ is of.
+        title: stands above.
+        file: the picture's path; its suffix is the format.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.2, 5), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    left, right = figure.subplots(1, 2)
+    for number, (name, z) in enumerate(kinds.items()):
+        _draw_spectrum(left, name, eigenvalues(z).cpu(), f"C{number}")
+    left.set_xscale("log")
+    left.set_yscale("log")
+    left.set_xlabel("rank")
+    left.set_ylabel("eigenvalue of the covariance, the first is 1")
+    left.legend(fontsize=8)
+    correlation, some = _correlation(z.cpu().double())
+    shown = right.imshow(
+        correlation.numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest"
+    )
+    right.set_title(f"correlation of {name}, {some} of {z.size(1)} dimensions", fontsize=9)
+    figure.colorbar(shown, ax=right, shrink=0.8)
+    figure.savefig(file, dpi=110)
+
+
+def _draw_spectrum(panel: Any, name: str, spectrum: Tensor, color: str) -> None:
+    law = fit_power_law(spectrum)
+    spectrum = spectrum / spectrum[0].clamp_min(torch.finfo(spectrum.dtype).tiny)
+    above_rounding = spectrum[spectrum > 1e-12]
+    few = f"{name}: too few eigenvalues for α" if law.alpha.isnan() else None
+    ranks = np.arange(1, len(above_rounding) + 1)
+    panel.plot(ranks, above_rounding.numpy(), color=color, lw=1, label=few)
+    if few:
+        return
+    rank = torch.arange(law.first, law.last + 1, dtype=torch.float64)
+    ends, weight = torch.tensor([law.first, law.last]), (1 / rank) / (1 / rank).sum()
+    offset = (weight * (spectrum[law.first - 1 : law.last].log() + law.alpha * rank.log())).sum()
+    label = f"{name}: α {law.alpha:.2f} of ranks {law.first} to {law.last}, R² {law.r_squared:.3f}"
+    line = (offset - law.alpha * ends.log()).exp()
+    panel.plot(ends.numpy(), line.numpy(), color=color, lw=3, label=label)
+
+
+def _correlation(z: Tensor) -> tuple[Tensor, int]:
+    """Of dimensions spread evenly over all, at most `MOST_DIMENSIONS`; 0 with dead ones."""
+    some = torch.linspace(0, z.size(1) - 1, min(z.size(1), MOST_DIMENSIONS)).long()
+    z = z[:, some] - z[:, some].mean(dim=0)
+    z = z / z.norm(dim=0).clamp_min(torch.finfo(z.dtype).tiny)
+    return z.T @ z, len(some)
 
 
 def draw_contact_sheet(

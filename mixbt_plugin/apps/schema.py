@@ -21,6 +21,7 @@ from mixbt_plugin.host import METHODS, BaseMethod
 from mixbt_plugin.keys import (
     SOLO_LEARN_SCRIPT,
     CompareConfig,
+    DiagnoseConfig,
     EmbedConfig,
     ExportConfig,
     KNNConfig,
@@ -294,6 +295,14 @@ def check_embed(cfg: DictConfig) -> None:
         raise MissingPackageError("format='parquet' needs pyarrow: pip install pyarrow.")
     if cfg.queries or cfg.picture:
         require_matplotlib("a picture (picture above 0, or queries)")
+
+
+def check_diagnose(cfg: DictConfig) -> None:
+    """Checks a config of ``mixbt-diagnose``."""
+    _check_evaluation(cfg, DiagnoseConfig)
+    _check_devices(cfg)
+    if cfg.picture:
+        require_matplotlib("picture=true")
 
 
 def checked_comparison(cfg: DictConfig) -> CompareConfig:

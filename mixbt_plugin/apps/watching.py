@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,19 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
-from torch.utils.data import Subset
 
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, PARTIAL
 from mixbt_plugin.apps.loaders import views_loader
+from mixbt_plugin.apps.measuring import (
+    Measures,
+    evenly,
+    has_validation_images,
+    images_to_measure,
+    left_as_it_is,
+)
 from mixbt_plugin.checkpoints import put_in_place
-from mixbt_plugin.data import pretrain_dataset, pretrain_transform, validation_dataset
-from mixbt_plugin.diagnostics import Diagnostics, Measured, overfitting
+from mixbt_plugin.data import pretrain_transform
+from mixbt_plugin.diagnostics import Measured, overfitting
 
 ACCURACY, RANK = "val_knn_acc1", "features_rank_me"
 """What says how good features are: the online kNN where there is one, else their rank."""
@@ -72,9 +76,8 @@ class Watch(Callback):
         Raises:
             ValueError: there are fewer than a batch for each process.
         """
-        held_out = self.cfg.data.get("val_path") is not None
-        images = self._images(held_out)
-        self.prefix = "held_out" if held_out else "watched"
+        images = images_to_measure(self.cfg, pretrain_transform(self.cfg))
+        self.prefix = "held_out" if has_validation_images(self.cfg) else "watched"
         batch, world = self.cfg.optimizer.batch_size, trainer.world_size
         count = min(self.asked.images, len(images)) // (batch * world) * (batch * world)
         if not count:
@@ -82,16 +85,8 @@ class Watch(Callback):
                 f"diagnostics.images={self.asked.images}: expected at least a batch for each "
                 f"process, {batch * world}; there are {len(images)} images to look at."
             )
-        # Spread over all classes, which stand one after the other in most data sets.
-        chosen = [place * len(images) // count for place in range(count)]
-        share = chosen[trainer.global_rank :: world]
-        self._loader = views_loader(Subset(images, share), self.cfg, batch)
-
-    def _images(self, held_out: bool) -> Any:
-        transform = pretrain_transform(self.cfg)
-        if held_out:
-            return validation_dataset(self.cfg, transform)
-        return _WithoutIndex(pretrain_dataset(self.cfg, transform))
+        share = evenly(images, count, trainer.global_rank, world)
+        self._loader = views_loader(share, self.cfg, batch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Measures, logs, and warns."""
@@ -104,28 +99,27 @@ class Watch(Callback):
 
     @torch.no_grad()
     def _measure(self, trainer: Trainer, pl_module: Any) -> dict[str, Tensor]:
-        kinds = {name: Diagnostics().to(pl_module.device) for name in ("features", "embeddings")}
+        measures = Measures(pl_module.device)
         terms: dict[str, list[Tensor]] = {}
-        with _left_as_it_is(pl_module):
+        with left_as_it_is(pl_module):
             for batch_idx, (views, targets) in enumerate(self._loader):
                 views = [view.to(pl_module.device) for view in views]
                 targets = torch.as_tensor(targets, device=pl_module.device)
                 with trainer.precision_plugin.forward_context():
                     pl_module.eval()
                     outputs = [pl_module(view) for view in views]
-                    pl_module.train()
-                    logged = _terms(pl_module, [targets, views, targets], batch_idx)
-                for kind, key in (("features", "feats"), ("embeddings", "z")):
-                    if key in outputs[0]:
-                        kinds[kind].update(
-                            torch.stack([out[key].float() for out in outputs], dim=1)
-                        )
+                    # A step moves batch-norm's statistics, which the next batch's features are of.
+                    with left_as_it_is(pl_module):
+                        pl_module.train()
+                        logged = _terms(pl_module, [targets, views, targets], batch_idx)
+                measures.update(outputs)
                 for name, value in logged.items():
                     terms.setdefault(name, []).append(value.float())
-        measured: dict[str, Tensor] = {}
-        for kind, metric in kinds.items():
-            if metric.update_called:
-                measured |= {f"{kind}_{name}": x.float() for name, x in metric.compute().items()}
+        measured = {
+            f"{kind}_{name}": value.float()
+            for kind, found in measures.compute().items()
+            for name, value in found.items()
+        }
         # A method logs its whole loss first.
         self.loss = next(iter(terms))
         for name, values in terms.items():
@@ -187,37 +181,6 @@ class Watch(Callback):
             for older in folder.glob("*.ckpt"):
                 older.unlink()
             put_in_place(partial, path)
-
-
-class _WithoutIndex:
-    """A data set of (index, views, class) as (views, class)."""
-
-    def __init__(self, images: Any) -> None:
-        self.images = images
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        _, views, target = self.images[index]
-        return views, target
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-@contextmanager
-def _left_as_it_is(module: Any) -> Iterator[None]:
-    """Restores buffers, mode and random states, and keeps the online kNN from listening."""
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    training, knn_eval = module.training, getattr(module, "knn_eval", False)
-    module.knn_eval = False
-    devices = [module.device] if module.device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        for name, buffer in module.named_buffers():
-            buffer.copy_(buffers[name])
-        module.knn_eval = knn_eval
-        module.train(training)
 
 
 def _terms(module: Any, batch: list[Any], batch_idx: int) -> dict[str, Tensor]:

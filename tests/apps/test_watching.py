@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from mixbt_plugin.apps.diagnose import diagnose
 from mixbt_plugin.apps.pretrain import pretrain
 from mixbt_plugin.apps.watching import ACCURACY, RANK, Watch
 from mixbt_plugin.checkpoints import read_checkpoint
@@ -68,6 +69,19 @@ def test_the_best_epoch_is_kept_where_no_resuming_looks(watched: Path) -> None:
     quality = logged(watched)[ACCURACY]
     assert best.name.endswith(f"-ep{int(np.argmax(quality))}.ckpt")
     assert (watched / "best" / "args.json").is_file()
+
+
+def test_the_command_finds_in_the_checkpoint_what_the_run_logged(watched: Path) -> None:
+    (checkpoint,) = watched.glob("*.ckpt")
+    asked = (f"pretrained_checkpoint={checkpoint}", "count=64", "batch_size=9", "accelerator=cpu")
+    rows = diagnose(composed("diagnose/default.yaml", *asked, "picture=false"))
+    columns = logged(watched)
+    assert [row["of"] for row in rows] == ["features", "embeddings"]
+    for row in rows:
+        assert (row["images"], row["views"], row["split"]) == (64, 2, "test")
+        for name in list(row)[list(row).index("of") + 1 :]:
+            online = columns[f"{row['of']}_{name}"][-1]
+            assert row[name] == pytest.approx(online, rel=2e-4, nan_ok=True), name
 
 
 @pytest.mark.parametrize("method", ["barlow_twins", "multiaug_vicreg"])

@@ -17,10 +17,11 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from mixbt_plugin.apps import embed, export, knn, linear
+from mixbt_plugin.apps import diagnose, embed, export, knn, linear
 from mixbt_plugin.apps.pretrain import pretrain
 from mixbt_plugin.keys import (
     OPTIMIZER_KWARGS,
+    DiagnoseConfig,
     EmbedConfig,
     ExportConfig,
     KNNConfig,
@@ -69,6 +70,11 @@ COMMANDS = {
     ),
     "embed": Command(
         embed.embed, "embed/default.yaml", ("pretrained_checkpoint=x.ckpt",), EmbedConfig
+    ),
+    "diagnose": Command(
+        *(diagnose.diagnose, "diagnose/default.yaml"),
+        ("pretrained_checkpoint=x.ckpt",),
+        DiagnoseConfig,
     ),
 }
 

@@ -19,7 +19,7 @@ from mixbt_plugin.settings import Section, dotted
 from tests.recipes.shipped import composed, plain
 
 ROOT = config_root()
-OTHERS = ("knn", "export", "embed", "compare")
+OTHERS = ("knn", "export", "embed", "diagnose", "compare")
 GROUPS = ("pretrain", "parity", "linear", "finetuning", "transfer", *OTHERS)
 SHIPPED = [path for group in GROUPS for path in shipped_configs(group)]
 VIEWS = shipped_configs("views")

@@ -1,0 +1,133 @@
+"""``mixbt-diagnose``: what a checkpoint's features and embeddings are like, without labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from tqdm import tqdm
+
+from mixbt_plugin.apps import commands, training
+from mixbt_plugin.apps.knn import Row, add_to_table, labels_of
+from mixbt_plugin.apps.loaders import views_loader
+from mixbt_plugin.apps.measuring import Measures, evenly, has_validation_images, images_to_measure
+from mixbt_plugin.apps.pictures import draw_spectra
+from mixbt_plugin.apps.printing import say
+from mixbt_plugin.apps.schema import check_diagnose
+from mixbt_plugin.apps.weights import Pretrained, load_pretrained
+from mixbt_plugin.data import evaluation_transforms, pretrain_transform, unlabelled_files
+from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation
+from mixbt_plugin.registry import register
+
+TABLE = "diagnostics.csv"
+OF_SEVERAL_VIEWS = ("alignment", "lidar")
+
+
+def diagnose(cfg: DictConfig) -> list[Row]:
+    """Measures a checkpoint on images that stay the same, as ``diagnostics.enabled`` does online.
+
+    The images are those of ``images``, or the validation images, or the training images where
+    there are no others; in the views of pre-training with its seed, so that the numbers are those
+    that the run logged with as many images. Of a backbone alone (``backbone.name``) they are not
+    augmented, one view each, and what compares views is left out.
+
+    Args:
+        cfg: ``pretrained_checkpoint``, ``images``, ``count``, ``picture``, ``batch_size``,
+            ``num_workers``, ``accelerator``, and what `load_pretrained` takes.
+
+    Returns:
+        A row for features and, where there is a projector, one for embeddings: what was measured,
+        on which images and how many, and the measures of `Diagnostics`.
+
+    Raises:
+        FileNotFoundError: the checkpoint or ``args.json`` beside it is missing.
+        ValueError: a key is missing or has a value that cannot be used.
+    """
+    register()
+    check_diagnose(cfg)
+    device = torch.device("cuda" if training.on_gpu(cfg) else "cpu")
+    pretrained = load_pretrained(cfg)
+    say("input", pretrained.images)
+    images, which = _images(cfg, pretrained)
+    some = evenly(images, min(cfg.count, len(images)))
+    loader = views_loader(some, _how_to_load(cfg, pretrained.cfg), cfg.batch_size)
+    model, measures = pretrained.model.to(device), Measures(device)
+    with torch.no_grad():
+        for views, _ in tqdm(loader, desc="features", leave=False, disable=None):
+            measures.update([model(view.to(device)) for view in views])
+    checkpoint = Path(cfg.pretrained_checkpoint)
+    labels = {**labels_of(pretrained, checkpoint), **which, "views": len(views)}
+    found = {kind: _as_numbers(measured) for kind, measured in measures.compute().items()}
+    rows = [{**labels, "of": kind, **measured} for kind, measured in found.items()]
+    numbers = [name for name in next(iter(found.values())) if name != "images"]
+    add_to_table(checkpoint.parent / TABLE, rows, numbers)
+    if cfg.picture:
+        file = checkpoint.parent / f"diagnostics-{checkpoint.stem}.png"
+        draw_spectra(measures.first_views(), f"{checkpoint.name}, {_images_in_words(rows)}", file)
+        say("picture", file)
+    return rows
+
+
+def _images(cfg: DictConfig, pretrained: Pretrained) -> tuple[Any, Row]:
+    """The images as (views, class), and what the table calls them."""
+    transform = _transform(cfg, pretrained)
+    if cfg.images is not None:
+        root = Path(cfg.images).expanduser()
+        images: Any = unlabelled_files(root, "images")
+        images.transform = transform
+        return images, {"dataset": str(root), "split": "all", "train_path": None, "val_path": None}
+    held_out = has_validation_images(pretrained.cfg)
+    return images_to_measure(pretrained.cfg, transform), {} if held_out else {"split": "training"}
+
+
+def _transform(cfg: DictConfig, pretrained: Pretrained) -> Any:
+    """The views of pre-training, or the image as it is evaluated where those are not known."""
+    if cfg.backbone.name is None:
+        return pretrain_transform(pretrained.cfg)
+    size, mean, std = (getattr(pretrained.images, key) for key in ("size", "mean", "std"))
+    still = evaluation_transforms(pretrained.cfg.data.dataset, size, mean, std)[1]
+    return FullTransformPipeline([NCropAugmentation(still, 1)])
+
+
+def _how_to_load(cfg: DictConfig, pretrained: DictConfig) -> DictConfig:
+    """What `views_loader` reads; of other codes' files the seed changes nothing."""
+    return OmegaConf.create(
+        {
+            "seed": pretrained.get("seed", 5),
+            "data": {"num_workers": cfg.num_workers},
+            "optimizer": {"batch_size": cfg.batch_size},
+        }
+    )
+
+
+def _as_numbers(measured: dict[str, Tensor]) -> Row:
+    """With as many digits as float32 features have; None for what takes several views."""
+    numbers = {name: float(f"{float(value):.6g}") for name, value in measured.items()}
+    return numbers | {name: None for name in OF_SEVERAL_VIEWS if name not in measured}
+
+
+def _images_in_words(rows: list[Row]) -> str:
+    row = rows[0]
+    views = f"{row['views']} views of each" if row["views"] > 1 else "not augmented"
+    return f"{row['images']:.0f} images of {row['dataset']} ({row['split']}), {views}"
+
+
+def task(cfg: DictConfig) -> None:
+    """The command's task."""
+    rows = diagnose(cfg)
+    print(_images_in_words(rows))
+    print(f"{'':16}" + "".join(f"{row['of']:>14}" for row in rows))
+    for name in list(rows[0])[list(rows[0]).index("of") + 1 :]:
+        print(f"{name:16}" + "".join(f"{_shown(row[name]):>14}" for row in rows))
+    print(f"written to {Path(cfg.pretrained_checkpoint).parent / TABLE}")
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    commands.diagnose()
