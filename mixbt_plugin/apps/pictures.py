@@ -132,7 +132,8 @@ def draw_spectra(kinds: Mapping[str, Tensor], title: str, file: Path) -> None:
 
 def _draw_spectrum(panel: Any, name: str, spectrum: Tensor, color: str) -> None:
     law = fit_power_law(spectrum)
-    spectrum = spectrum / spectrum[0].clamp_min(torch.finfo(spectrum.dtype).tiny)
+    # Of features that are all the same there is nothing that a logarithm could show.
+    spectrum = spectrum / spectrum[0] if spectrum[0] > 0 else torch.ones(1)
     above_rounding = spectrum[spectrum > 1e-12]
     few = f"{name}: too few eigenvalues for α" if law.alpha.isnan() else None
     ranks = np.arange(1, len(above_rounding) + 1)
