@@ -15,11 +15,12 @@ from mixbt_plugin.apps.pretrain import pretrain
 from tests.apps.composing import composed
 
 SMALL = (
-    *("+backbone.kwargs.width=4", "optimizer.batch_size=16", "data.num_workers=0"),
+    *("+backbone.kwargs.width=8", "optimizer.batch_size=16", "data.num_workers=0"),
     *("limit_train_batches=2", "limit_val_batches=1", "precision=32", "accelerator=cpu"),
     *("max_epochs=2", "checkpoint.keep_prev=true", "+optimizer.kwargs.eps=1e-2"),
 )
-"""A large eps keeps AdamW from enlarging the rounding errors of small gradients."""
+"""A large eps keeps AdamW from enlarging the rounding errors of small gradients. At width 4 PyTorch's
+own convolution of 4 channels in channels_last order crashes on some CPUs, compiled or not."""
 needs_a_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
 
@@ -34,12 +35,6 @@ def weights(folder: Path) -> dict[str, Any]:
     return state
 
 
-@pytest.mark.xfail(
-    run=False,
-    strict=False,
-    reason="backward through compiled modules ended in a segmentation fault of PyTorch, which is "
-    "not understood yet and would end the process of the tests",
-)
 @pytest.mark.parametrize(
     "backend",
     ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, needs_a_compiler])],
