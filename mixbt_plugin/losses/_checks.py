@@ -104,6 +104,12 @@ def named_views(views: Sequence[Tensor]) -> dict[str, Tensor]:
     return {f"views[{v}]": z for v, z in enumerate(views)}
 
 
+def check_mixing(perm: Any, mix: float | Tensor, n: int) -> None:
+    """`check_permutation` and `check_mix`."""
+    check_permutation(perm, n)
+    check_mix(mix, n)
+
+
 def check_permutation(perm: Any, n: int) -> None:
     """Refuses anything but a tensor (N,) of int64 in [0, N).
 

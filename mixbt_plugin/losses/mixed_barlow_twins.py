@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mixbt_plugin.functional import Ddp, Impl
-from mixbt_plugin.losses._checks import (
-    check_choice,
-    check_mix,
-    check_permutation,
-    prepare,
-    refuse_not_finite,
-)
+from mixbt_plugin.functional import Ddp, GlobalBatch, Impl
+from mixbt_plugin.losses._checks import check_choice, check_mixing, prepare, refuse_not_finite
 from mixbt_plugin.losses.barlow_twins import redundancy_reduction
 
 Target = Literal["paper", "imagenet-code"]
@@ -87,23 +83,15 @@ def mixed_barlow_twins_loss(
         TypeError, ValueError: inputs of another type, shape or range than said above.
         FloatingPointError: the loss is NaN or infinite.
     """
-
-    def check_mixing() -> None:
-        check_permutation(perm, len(z_a))
-        check_mix(mix, len(z_a))
-
     check_choice("target", target, target_choices)
     embeddings = {"z_a": z_a, "z_b": z_b, "z_m": z_m}
-    views, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group, further=check_mixing)
+    further = partial(check_mixing, perm, mix, len(z_m))
+    views, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group, further=further)
     a, b, m = batch.standardized(views, unbiased=unbiased, eps=eps)
-    share = batch.rows(per_row(mix, views[0]))
-    shuffled = b.index_select(0, batch.permutation(perm.to(b.device)))
 
-    residual = m - torch.lerp(shuffled, a, share)  # share · Z_A + (1 - share) · Z_B[perm]
-    if target == "paper":
-        second_residual, halved = residual, 1.0
-    else:
-        second_residual, halved = m - torch.lerp(shuffled, b, share), 0.5
+    mixed = mixer(batch, b, perm, mix)
+    residual = m - mixed(a)
+    second_residual, halved = (residual, 1.0) if target == "paper" else (m - mixed(b), 0.5)
     energy, of_a, of_b = batch.energies((a, b), (residual, a), (second_residual, b))
     on_diag, off_diag = redundancy_reduction(batch, a, b, energy)
 
@@ -115,8 +103,22 @@ def mixed_barlow_twins_loss(
     return MixedBarlowTwinsTerms(loss, barlow_twins, regularizer, on_diag, off_diag)
 
 
-def per_row(mix: float | Tensor, z: Tensor) -> Tensor:
-    """The coefficient of each row, (N, 1)."""
-    if not isinstance(mix, Tensor):
-        return z.new_full((len(z), 1), mix)
-    return mix.to(z).reshape(-1, 1).expand(len(z), 1)
+def mixer(
+    batch: GlobalBatch, z_b: Tensor, perm: Tensor, mix: float | Tensor
+) -> Callable[[Tensor], Tensor]:
+    """What mixes standardised embeddings as the images were: ``mix · z + (1 - mix) · z_b[perm]``.
+
+    Args:
+        batch: whose rows ``z_b`` has.
+        z_b: what is shuffled.
+        perm: of this process's rows, (N,).
+        mix: a number, or a tensor () or (N,), likewise.
+    """
+    n = len(perm)
+    if isinstance(mix, Tensor):
+        share = mix.to(z_b).reshape(-1, 1).expand(n, 1)
+    else:
+        share = z_b.new_full((n, 1), mix)
+    share = batch.rows(share)
+    shuffled = z_b.index_select(0, batch.permutation(perm.to(z_b.device)))
+    return lambda z: torch.lerp(shuffled, z, share)

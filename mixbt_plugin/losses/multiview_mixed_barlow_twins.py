@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mixbt_plugin.functional import Ddp, Impl
 from mixbt_plugin.losses._checks import (
     check_choice,
-    check_mix,
-    check_permutation,
+    check_mixing,
     named_views,
     prepare,
     refuse_not_finite,
 )
-from mixbt_plugin.losses.mixed_barlow_twins import MixedBarlowTwinsTerms, per_row
+from mixbt_plugin.losses.mixed_barlow_twins import MixedBarlowTwinsTerms, mixer
 from mixbt_plugin.losses.multiview_barlow_twins import (
     Pairing,
     against_the_mean,
@@ -79,19 +78,13 @@ def multiview_mixed_barlow_twins_loss(
         TypeError, ValueError: inputs of another type, shape or range than said above.
         FloatingPointError: the loss is NaN or infinite.
     """
-
-    def check_mixing() -> None:
-        check_permutation(perm, len(z_m))
-        check_mix(mix, len(z_m))
-
     check_choice("pairing", pairing, pairing_choices)
     embeddings = {**named_views(views), "z_m": z_m}
-    given, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group, further=check_mixing)
+    further = partial(check_mixing, perm, mix, len(z_m))
+    given, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group, further=further)
     *zs, m = batch.standardized(given, unbiased=unbiased, eps=eps)
-    share = batch.rows(per_row(mix, given[0]))
-    shuffled = zs[1].index_select(0, batch.permutation(perm.to(m.device)))
 
-    residual = m - torch.lerp(shuffled, zs[0], share)  # share · Z_1 + (1 - share) · Z_2[perm]
+    residual = m - mixer(batch, zs[1], perm, mix)(zs[0])
     if pairing == "all":
         energy, of_residual = batch.energies_among(zs, residual)
         on_diag, off_diag = all_pairs(batch, zs, energy)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-import torch
 from torch import Tensor
 
-from mixbt_plugin.losses import barlow_twins_loss, mixed_barlow_twins_loss
+from mixbt_plugin.losses import (
+    BarlowTwinsTerms,
+    MixedBarlowTwinsTerms,
+    barlow_twins_loss,
+    mixed_barlow_twins_loss,
+)
 from mixbt_plugin.methods.mixing import MixingMethod, MixingSettings
 from mixbt_plugin.methods.settings import BarlowTwinsSettings
+from mixbt_plugin.mixing import Mixing
 from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
@@ -31,35 +37,20 @@ class MixedBarlowTwins(MixingMethod):
     Settings = MixedBarlowTwinsSettings
     settings: MixedBarlowTwinsSettings
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The method's loss plus the online classifier's."""
-        out = super().training_step(batch, batch_idx)
-        z_a, z_b = out["z"]
-        shared = self.loss_arguments()
-        lamb_reg = self.current_lamb_reg(batch_idx)
-        if self.settings.lamb_reg == 0:
-            loss, on_diag, off_diag = barlow_twins_loss(z_a, z_b, **shared)
-            barlow_twins, regularizer = loss, torch.zeros_like(loss)
-        else:
-            z_m, mixing = self.mixture(batch[1], batch_idx)
-            loss, barlow_twins, regularizer, on_diag, off_diag = mixed_barlow_twins_loss(
-                z_a,
-                z_b,
-                z_m,
-                perm=mixing.perm,
-                mix=mixing.coefficient,
-                lamb_reg=lamb_reg,
-                target=self.settings.target,
-                **shared,
-            )
-        self.log_terms(
-            {
-                "mixbt_loss": loss,
-                "barlow_loss": barlow_twins,
-                "reg_loss": regularizer,
-                "on_diag": on_diag,
-                "off_diag": off_diag,
-                "lamb_reg": loss.new_full((), lamb_reg),
-            }
+    def loss_without_mixing(self, zs: Sequence[Tensor]) -> BarlowTwinsTerms:
+        """Barlow Twins."""
+        return barlow_twins_loss(*zs, **self.loss_arguments())
+
+    def loss_with_mixing(
+        self, zs: Sequence[Tensor], z_m: Tensor, mixing: Mixing, lamb_reg: float
+    ) -> MixedBarlowTwinsTerms:
+        """Mixed Barlow Twins."""
+        return mixed_barlow_twins_loss(
+            *zs,
+            z_m,
+            perm=mixing.perm,
+            mix=mixing.coefficient,
+            lamb_reg=lamb_reg,
+            target=self.settings.target,
+            **self.loss_arguments(),
         )
-        return loss + out["loss"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from mixbt_plugin.losses import BarlowTwinsTerms, MixedBarlowTwinsTerms
 from mixbt_plugin.methods.base import ProjectorMethod
 from mixbt_plugin.mixing import Mixing, draw_mixing, mix_images
 from mixbt_plugin.settings import Section, setting
@@ -40,7 +43,7 @@ class MixingSettings(Section):
 
 
 class MixingMethod(ProjectorMethod):
-    """A method that passes mixed images through the network once more.
+    """A method that passes mixed images through the network once more; subclasses give the losses.
 
     That forward sees ``mix · x_a + (1 - mix) · x_b[perm]``. It trains backbone and projector
     and moves their batch-norm statistics, as in the official code, but neither the online
@@ -49,6 +52,38 @@ class MixingMethod(ProjectorMethod):
     Coefficient and permutation are functions of the config's ``seed``, the process's rank, the
     epoch and the batch: they differ between processes, and are the same in a run that is resumed.
     """
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The method's loss plus the online classifier's."""
+        out = super().training_step(batch, batch_idx)
+        lamb_reg = self.current_lamb_reg(batch_idx)
+        if self.settings.lamb_reg == 0:
+            loss, on_diag, off_diag = self.loss_without_mixing(out["z"])
+            terms = MixedBarlowTwinsTerms(loss, loss, torch.zeros_like(loss), on_diag, off_diag)
+        else:
+            z_m, mixing = self.mixture(batch[1], batch_idx)
+            terms = self.loss_with_mixing(out["z"], z_m, mixing, lamb_reg)
+        self.log_terms(
+            {
+                f"{self.cfg.method}_loss": terms.loss,
+                "barlow_loss": terms.barlow_twins,
+                "reg_loss": terms.regularizer,
+                "on_diag": terms.on_diag,
+                "off_diag": terms.off_diag,
+                "lamb_reg": terms.loss.new_full((), lamb_reg),
+            }
+        )
+        return terms.loss + out["loss"]
+
+    def loss_without_mixing(self, zs: Sequence[Tensor]) -> BarlowTwinsTerms:
+        """The loss of the embeddings (N, D) of the views alone."""
+        raise NotImplementedError
+
+    def loss_with_mixing(
+        self, zs: Sequence[Tensor], z_m: Tensor, mixing: Mixing, lamb_reg: float
+    ) -> MixedBarlowTwinsTerms:
+        """That loss with the regulariser on the embeddings (N, D) of the mixture."""
+        raise NotImplementedError
 
     def mixture(self, views: Sequence[Tensor], batch_idx: int) -> tuple[Tensor, Mixing]:
         """Embeddings (N, D) of the mixture of the first two views, and how they were mixed."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mixbt_plugin.losses import multiview_barlow_twins_loss, multiview_mixed_barlow_twins_loss
+from mixbt_plugin.losses import (
+    BarlowTwinsTerms,
+    MixedBarlowTwinsTerms,
+    multiview_barlow_twins_loss,
+    multiview_mixed_barlow_twins_loss,
+)
 from mixbt_plugin.methods.mixing import MixingMethod, MixingSettings
 from mixbt_plugin.methods.multiview import MultiViewMethod, MultiViewSettings
 from mixbt_plugin.methods.settings import BarlowTwinsSettings
+from mixbt_plugin.mixing import Mixing
 from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import ConfigError, setting
 
@@ -51,31 +57,19 @@ class MultiAugMixedBarlowTwins(MixingMethod, MultiViewMethod):
                 "num_crops of the first pipeline."
             )
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The method's loss plus the online classifier's."""
-        out = super().training_step(batch, batch_idx)
-        lamb_reg = self.current_lamb_reg(batch_idx)
-        if self.settings.lamb_reg == 0:
-            loss, on_diag, off_diag = multiview_barlow_twins_loss(out["z"], **self.loss_arguments())
-            barlow_twins, regularizer = loss, torch.zeros_like(loss)
-        else:
-            z_m, mixing = self.mixture(batch[1], batch_idx)
-            loss, barlow_twins, regularizer, on_diag, off_diag = multiview_mixed_barlow_twins_loss(
-                out["z"],
-                z_m,
-                perm=mixing.perm,
-                mix=mixing.coefficient,
-                lamb_reg=lamb_reg,
-                **self.loss_arguments(),
-            )
-        self.log_terms(
-            {
-                "multiaug_mixbt_loss": loss,
-                "barlow_loss": barlow_twins,
-                "reg_loss": regularizer,
-                "on_diag": on_diag,
-                "off_diag": off_diag,
-                "lamb_reg": loss.new_full((), lamb_reg),
-            }
+    def loss_without_mixing(self, zs: Sequence[Tensor]) -> BarlowTwinsTerms:
+        """Barlow Twins over the views."""
+        return multiview_barlow_twins_loss(zs, **self.loss_arguments())
+
+    def loss_with_mixing(
+        self, zs: Sequence[Tensor], z_m: Tensor, mixing: Mixing, lamb_reg: float
+    ) -> MixedBarlowTwinsTerms:
+        """Mixed Barlow Twins over the views."""
+        return multiview_mixed_barlow_twins_loss(
+            zs,
+            z_m,
+            perm=mixing.perm,
+            mix=mixing.coefficient,
+            lamb_reg=lamb_reg,
+            **self.loss_arguments(),
         )
-        return loss + out["loss"]
