@@ -336,6 +336,7 @@ class Diagnostics(Section):
     every_n_epochs: Count = setting(1, "epochs from one measurement to the next")
     images: Count = setting(2048, "how many images, rounded down to whole batches")
     keep_best: bool = setting(False, "keep the checkpoint of the epoch with the best features")
+    picture: int = setting(0, "images in a picture of features at the end; 0: none", ge=0)
 
 
 class Dali(Section):

@@ -11,12 +11,14 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 
 from mixbt_plugin.apps import commands, loaders, training
+from mixbt_plugin.apps.feature_picture import FeaturePicture
 from mixbt_plugin.apps.fitting import fit
 from mixbt_plugin.apps.image_sizes import fit_backbone_to_views
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_pretraining, complete_pretraining
+from mixbt_plugin.apps.validation import LEFT_OUT, LeaveOneOutKNN
 from mixbt_plugin.apps.weights import start_from
 from mixbt_plugin.data import (
     NetworkImages,
@@ -76,9 +78,19 @@ def pretrain(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     images = None if from_dali else pretrain_dataset(cfg, transform)
     evaluated = network_images(cfg.data.dataset, Said("augmentations", cfg.augmentations[0]))
     validation = _validation(cfg, evaluated)
-    metrics = {"linear classifier": "val_", _knn_name(cfg): "val_knn_"}
+    metrics = {
+        "linear classifier": "val_",
+        f"kNN ({_knn(cfg)})": "val_knn_",
+        f"kNN, leave-one-out ({_knn(cfg)})": LEFT_OUT,
+    }
     results = Results(cfg, "online", metrics, evaluated)
-    trainer = training.build_trainer(cfg, results, resumed, callbacks)
+    further = list(callbacks)
+    if validation is None and cfg.knn_eval.enabled:
+        still = _not_augmented(cfg, evaluated)
+        further.append(LeaveOneOutKNN(cfg, validation_dataset(cfg, still), results))
+    if cfg.diagnostics.picture:
+        further.append(FeaturePicture(cfg, evaluated))
+    trainer = training.build_trainer(cfg, results, resumed, further)
     if from_dali:
         train: Any = dali_pretraining(cfg, trainer.world_size)
     else:
@@ -89,8 +101,12 @@ def pretrain(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     return Path(trainer.log_dir or ".")
 
 
-def _knn_name(cfg: DictConfig) -> str:
-    return f"kNN (k={cfg.knn_eval.k}, {cfg.knn_eval.distance_func})"
+def _knn(cfg: DictConfig) -> str:
+    return f"k={cfg.knn_eval.k}, {cfg.knn_eval.distance_func}"
+
+
+def _not_augmented(cfg: DictConfig, images: NetworkImages) -> Any:
+    return evaluation_transforms(cfg.data.dataset, images.size, images.mean, images.std)[1]
 
 
 def _validation(cfg: DictConfig, images: NetworkImages) -> Any:
@@ -99,7 +115,7 @@ def _validation(cfg: DictConfig, images: NetworkImages) -> Any:
     )
     if not labelled:
         return None
-    _, still = evaluation_transforms(cfg.data.dataset, images.size, images.mean, images.std)
+    still = _not_augmented(cfg, images)
     return loaders.val_loader(validation_dataset(cfg, still), cfg)
 
 

@@ -47,8 +47,11 @@ class Results(Callback):
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         """Keeps the accuracies of the epoch."""
-        if trainer.sanity_checking:
-            return
+        if not trainer.sanity_checking:
+            self.keep(trainer)
+
+    def keep(self, trainer: Trainer) -> None:
+        """Takes what has been logged as the epoch's accuracies."""
         logged = trainer.callback_metrics
         for name, prefix in self.metrics.items():
             if f"{prefix}acc1" in logged:

@@ -55,6 +55,8 @@ def check_pretraining(cfg: DictConfig) -> None:
     _check_training(cfg)
     _refuse(_contradictions_of_pretraining(cfg))
     _check_views(cfg)
+    if cfg.diagnostics.picture:
+        require_matplotlib(f"diagnostics.picture={cfg.diagnostics.picture}")
     if cfg.data.format == "dali":
         check_dali(cfg)
 
@@ -216,15 +218,18 @@ def _contradictions_of_pretraining(cfg: DictConfig) -> Iterator[str]:
                 f"scheduler.{key}={cfg.scheduler[key]} with scheduler.name="
                 f"{cfg.scheduler.name!r}: it is for 'barlow_cosine'."
             )
-    if cfg.data.no_labels and cfg.data.dataset == "custom" and cfg.data.val_path is not None:
+    validated = cfg.knn_eval.enabled or cfg.diagnostics.enabled or cfg.diagnostics.picture
+    unlabelled, val_path = cfg.data.no_labels, cfg.data.val_path
+    if unlabelled and cfg.data.dataset == "custom" and val_path is not None and not validated:
         yield (
-            f"data.val_path={cfg.data.val_path!r} with data.no_labels=True: without labels nothing "
-            "is validated; expected data.val_path=null."
+            f"data.val_path={val_path!r} with data.no_labels=True: without labels nothing is "
+            "validated; expected data.val_path=null, or knn_eval.enabled=true, which classifies "
+            "each of these images by the others, or diagnostics.enabled=true."
         )
-    if cfg.data.no_labels and cfg.knn_eval.enabled:
+    if unlabelled and val_path is None and cfg.knn_eval.enabled:
         yield (
             "knn_eval.enabled=True with data.no_labels=True: there are no classes to predict; "
-            "expected knn_eval.enabled=false."
+            "expected data.val_path, a folder of class folders, or knn_eval.enabled=false."
         )
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig
 from torch import Tensor
 
+from mixbt_plugin.apps.loaders import val_loader
+from mixbt_plugin.apps.measuring import evenly, left_as_it_is
+from mixbt_plugin.apps.results import Results
 from mixbt_plugin.evaluation import BalancedAccuracy, OnlineKNN
 
 
@@ -59,3 +64,50 @@ class ValidationAccuracies(Callback):
         self.listening.remove()
         if getattr(pl_module, "knn_eval", False):
             pl_module.knn.reset()
+
+
+LEFT_OUT = "val_knn_leave_one_out_"
+
+
+class LeaveOneOutKNN(Callback):
+    """The kNN beside a training without labels: each validation image is classified by the others.
+
+    Its accuracies are logged as ``val_knn_leave_one_out_acc1`` and so on, and kept as results,
+    when others are validated: every ``check_val_every_n_epoch`` epochs, and after the last.
+
+    Args:
+        cfg: parsed; with ``knn_eval``.
+        images: labelled validation images, not augmented, as (image, class).
+        results: keeps the accuracies.
+    """
+
+    def __init__(self, cfg: DictConfig, images: Any, results: Results) -> None:
+        self.cfg = cfg
+        self.images = images
+        self.results = results
+        self._loader: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Takes this process's share; the host's own kNN would have nothing to compare with."""
+        pl_module.knn_eval = False
+        share = evenly(self.images, len(self.images), trainer.global_rank, trainer.world_size)
+        self._loader = val_loader(share, self.cfg)
+
+    @torch.no_grad()
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Classifies and logs."""
+        epoch = trainer.current_epoch + 1
+        if epoch % self.cfg.check_val_every_n_epoch and epoch != trainer.max_epochs:
+            return
+        asked = self.cfg.knn_eval
+        knn = OnlineKNN(asked.k, asked.distance_func, leave_one_out=True).to(pl_module.device)
+        with left_as_it_is(pl_module), trainer.precision_plugin.forward_context():
+            pl_module.eval()
+            for images, targets in self._loader:
+                feats = pl_module(images.to(pl_module.device))["feats"]
+                knn.update(test_features=feats, test_targets=targets.to(pl_module.device))
+        knn.compute()
+        if knn.scores is not None:
+            scores = knn.scores._asdict()
+            pl_module.log_dict({f"{LEFT_OUT}{name}": one for name, one in scores.items()})
+            self.results.keep(trainer)

@@ -23,13 +23,15 @@ from mixbt_plugin.apps.measuring import (
     images_to_measure,
     left_as_it_is,
 )
+from mixbt_plugin.apps.validation import LEFT_OUT
 from mixbt_plugin.checkpoints import put_in_place
 from mixbt_plugin.data import pretrain_transform
 from mixbt_plugin.diagnostics import Measured, overfitting
 
 ACCURACY, RANK = "val_knn_acc1", "features_rank_me"
+QUALITIES = (ACCURACY, f"{LEFT_OUT}acc1", RANK)
 """What says how good features are: the online kNN where there is one, else their rank."""
-TOLERANCE = {ACCURACY: 1.0, RANK: 0.05}
+TOLERANCE = {ACCURACY: 1.0, f"{LEFT_OUT}acc1": 1.0, RANK: 0.05}
 """How far it may fall before it counts: in points of accuracy; as a share of the best rank."""
 BEST = "best"
 OF_THE_CLASSIFIER = ("train_class_loss", "train_acc1", "train_acc5")
@@ -105,6 +107,8 @@ class Watch(Callback):
             for batch_idx, (views, targets) in enumerate(self._loader):
                 views = [view.to(pl_module.device) for view in views]
                 targets = torch.as_tensor(targets, device=pl_module.device)
+                if self.cfg.data.no_labels:  # the classifier knows no classes, these images may
+                    targets = torch.full_like(targets, -1)
                 with trainer.precision_plugin.forward_context():
                     pl_module.eval()
                     outputs = [pl_module(view) for view in views]
@@ -129,7 +133,7 @@ class Watch(Callback):
 
     def _remember(self, trainer: Trainer, epoch: int, measured: dict[str, Tensor]) -> None:
         found = {**trainer.callback_metrics, **measured}
-        quality = ACCURACY if ACCURACY in found else RANK
+        quality = next(name for name in QUALITIES if name in found)
         if quality != self.quality:
             # Accuracies and ranks are not compared with each other.
             self.history = [] if self.quality else self.history
@@ -158,7 +162,7 @@ class Watch(Callback):
         found = self.overfitting()
         if not found:
             return ""
-        what = "online kNN" if self.quality == ACCURACY else "RankMe of the features"
+        what = "RankMe of the features" if self.quality == RANK else "online kNN"
         return (
             f"overfitting: {what} was best after epoch {found.best_epoch} ({found.best:.2f}) and "
             f"is {found.fallen:.2f} lower now, while the loss fell by {found.loss_fallen:.3g}."

@@ -116,6 +116,7 @@ class OnlineKNN(Metric):
         k: number of neighbours.
         distance: ``"cosine"`` or ``"euclidean"``.
         temperature: for the cosine distance.
+        leave_one_out: the neighbours are the other test features; there is no train side.
 
     Attributes:
         scores: all that the last `compute` found; None where a side was empty.
@@ -130,13 +131,20 @@ class OnlineKNN(Metric):
     test_features: Any
     test_targets: Any
 
-    def __init__(self, k: int = 20, distance: str = "cosine", temperature: float = 0.07) -> None:
+    def __init__(
+        self,
+        k: int = 20,
+        distance: str = "cosine",
+        temperature: float = 0.07,
+        leave_one_out: bool = False,
+    ) -> None:
         super().__init__()
         if distance not in DISTANCES:
             raise ValueError(f"distance={distance!r}: expected one of {', '.join(DISTANCES)}.")
         self.k = k
         self.distance = distance
         self.temperature = temperature
+        self.leave_one_out = leave_one_out
         self.scores: KNNScores | None = None
         for split in ("train", "test"):
             self.add_state(f"{split}_features", default=[], dist_reduce_fx="cat")
@@ -160,16 +168,16 @@ class OnlineKNN(Metric):
     def compute(self) -> tuple[float, float]:
         """Accuracies @1 and @5, which is what a host's method takes; -1 while a side is empty."""
         self.scores = None
-        if not len(self.train_features) or not len(self.test_features):
+        train, test = self._side("train"), self._side("test")
+        if test is None or (train is None and not self.leave_one_out):
             return -1.0, -1.0
-        train, test = (
-            LabelledFeatures(dim_zero_cat(features), dim_zero_cat(targets))
-            for features, targets in (
-                (self.train_features, self.train_targets),
-                (self.test_features, self.test_targets),
-            )
-        )
         self.scores = knn_scores(
             test, train, k=self.k, distance=self.distance, temperature=self.temperature
         )
         return self.scores.acc1, self.scores.acc5
+
+    def _side(self, split: str) -> LabelledFeatures | None:
+        features, targets = getattr(self, f"{split}_features"), getattr(self, f"{split}_targets")
+        if not len(features):
+            return None
+        return LabelledFeatures(dim_zero_cat(features), dim_zero_cat(targets))

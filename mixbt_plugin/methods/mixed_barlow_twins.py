@@ -39,14 +39,17 @@ class MixedBarlowTwins(MixingMethod):
 
     def loss_without_mixing(self, zs: Sequence[Tensor]) -> BarlowTwinsTerms:
         """Barlow Twins."""
-        return barlow_twins_loss(*zs, **self.loss_arguments())
+        z_a, z_b = zs
+        return barlow_twins_loss(z_a, z_b, **self.loss_arguments())
 
     def loss_with_mixing(
         self, zs: Sequence[Tensor], z_m: Tensor, mixing: Mixing, lamb_reg: float
     ) -> MixedBarlowTwinsTerms:
         """Mixed Barlow Twins."""
+        z_a, z_b = zs
         return mixed_barlow_twins_loss(
-            *zs,
+            z_a,
+            z_b,
             z_m,
             perm=mixing.perm,
             mix=mixing.coefficient,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,17 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 
 from mixbt_plugin.apps.diagnose import diagnose
+from mixbt_plugin.apps.knn import knn
 from mixbt_plugin.apps.pretrain import pretrain
+from mixbt_plugin.apps.validation import LEFT_OUT
 from mixbt_plugin.apps.watching import ACCURACY, RANK, Watch
 from mixbt_plugin.checkpoints import read_checkpoint
 from mixbt_plugin.diagnostics import Measured
 from tests.apps.composing import composed
+from tests.images import image_folder
 
 WATCHED = ("++diagnostics.enabled=true", "++diagnostics.images=70")
 
@@ -94,6 +100,29 @@ def test_nothing_of_the_training_is_changed(watched: Path, tmp_path: Path) -> No
     alone = weights(run(str(tmp_path)))
     for name, value in weights(watched).items():
         assert torch.equal(value, alone[name]), name
+
+
+def test_without_training_labels_each_validation_image_is_classified_by_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)  # as if not installed: it compiles itself
+    images = image_folder(tmp_path / "images", per_class=4)
+    folder = run(
+        *(str(tmp_path), "data.dataset=custom", "++data.no_labels=true", "++data.in_memory=true"),
+        *(f"++data.train_path={images / 'train'}", f"++data.val_path={images / 'val'}"),
+        *("optimizer.batch_size=8", "++check_val_every_n_epoch=2", "++diagnostics.picture=20"),
+        *("++diagnostics.enabled=true", "++diagnostics.images=8"),
+    )
+    online = logged(folder)[f"{LEFT_OUT}acc1"]
+    (checkpoint,) = folder.glob("*.ckpt")
+    asked = (f"pretrained_checkpoint={checkpoint}", "k=20", "feature_type=backbone")
+    (offline,) = knn(
+        composed("knn/default.yaml", *asked, "distance_function=cosine", "temperature=0.07")
+    )
+    assert len(online) == 2 and online[-1] == pytest.approx(offline["acc1"], abs=0.01)
+    last, best = json.loads((folder / "results.json").read_text())
+    assert last["evaluation"] == best["evaluation"] == "kNN, leave-one-out (k=20, cosine)"
+    assert min(Image.open(folder / "features.png").size) > 300
 
 
 def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
