@@ -19,8 +19,9 @@ SMALL = (
     *("limit_train_batches=2", "limit_val_batches=1", "precision=32", "accelerator=cpu"),
     *("max_epochs=2", "checkpoint.keep_prev=true", "+optimizer.kwargs.eps=1e-2"),
 )
-"""A large eps keeps AdamW from enlarging the rounding errors of small gradients. At width 4 PyTorch's
-own convolution of 4 channels in channels_last order crashes on some CPUs, compiled or not."""
+"""A large eps keeps AdamW from enlarging the rounding errors of small gradients. At width 4
+PyTorch's own convolution of 4 channels in channels_last order crashes on some CPUs, compiled or
+not."""
 needs_a_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
 
