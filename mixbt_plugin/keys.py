@@ -430,7 +430,9 @@ class Training(Section):
     deterministic: bool | Literal["warn"] | None = setting(None, "algorithms that repeat exactly")
     benchmark: bool | None = setting(None, "let cuDNN try its algorithms")
     detect_anomaly: bool = setting(False, "name the operation that gives NaN; slow")
-    profiler: Literal["simple", "advanced"] | None = setting(None, "times of each part")
+    profiler: Literal["simple", "advanced"] | None = setting(
+        None, "times of each part, in fit-profile-0.txt of the run's folder"
+    )
 
 
 class PretrainConfig(Training):

@@ -200,6 +200,11 @@ def _contradictions_of_training(cfg: DictConfig) -> Iterator[str]:
             f"gradient_clip_algorithm={cfg.gradient_clip_algorithm!r} without gradient_clip_val: "
             "expected the largest gradient there."
         )
+    if cfg.profiler is not None and cfg.fast_dev_run:
+        yield (
+            f"profiler={cfg.profiler!r} with fast_dev_run={cfg.fast_dev_run}: its report is a file "
+            "of the run's folder, and fast_dev_run makes none; limit_train_batches takes few."
+        )
 
 
 def _contradictions_of_pretraining(cfg: DictConfig) -> Iterator[str]:

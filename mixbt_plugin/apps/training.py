@@ -227,7 +227,12 @@ def open_folder(
     if slurm_job_id() is not None:
         cfg.slurm_job_id = slurm_job_id()
     trainer.loggers = loggers
-    return Path(csv.log_dir) if trainer.is_global_zero else None
+    if not trainer.is_global_zero:
+        return None
+    # Otherwise Lightning logs its report, and Hydra has switched the loggers off.
+    profiler: Any = trainer.profiler  # type: ignore[attr-defined]
+    profiler.dirpath, profiler.filename = csv.log_dir, "profile"
+    return Path(csv.log_dir)
 
 
 def _reserve(folder: Path) -> int:
