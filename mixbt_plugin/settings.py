@@ -43,6 +43,10 @@ class MissingPackageError(ConfigError, ModuleNotFoundError):
     """What the user asks for needs a package that is not installed."""
 
 
+class RunError(Exception):
+    """What ends a run that began well; the text says why, and what to do."""
+
+
 class Section(BaseModel):
     """A section of a config. Unknown keys are refused, and numbers that are not finite.
 

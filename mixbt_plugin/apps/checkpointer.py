@@ -14,10 +14,18 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from mixbt_plugin.checkpoints import put_in_place
-from mixbt_plugin.settings import ConfigError, MissingFileError
+from mixbt_plugin.settings import ConfigError, MissingFileError, RunError
 
 CONFIG_FILE = "args.json"
 PARTIAL = ".partial"
+
+
+class NotFiniteError(RunError, FloatingPointError):
+    """NaN or infinity in what is trained."""
+
+
+class UnwrittenCheckpointError(RunError, OSError):
+    """A checkpoint that could not be written."""
 
 
 class Checkpointer(Callback):
@@ -57,8 +65,8 @@ class Checkpointer(Callback):
         """Saves the epoch, or what was trained of it when the training ends within it.
 
         Raises:
-            FloatingPointError: the last update made a weight or a buffer NaN or infinite.
-            OSError: the checkpoint could not be written; the one before it is still there.
+            NotFiniteError: the last update made a weight or a buffer NaN or infinite.
+            UnwrittenCheckpointError: it could not be written; the one before it is still there.
         """
         if trainer.current_epoch % self.cfg.checkpoint.frequency == 0 or ends(trainer):
             # The first process writes, and the others stop with it.
@@ -69,7 +77,7 @@ class Checkpointer(Callback):
         """Saves on this process, whatever step the others are at, unless it is saved already.
 
         Raises:
-            FloatingPointError, OSError: as above.
+            NotFiniteError, UnwrittenCheckpointError: as above.
         """
 
         def write(path: Path, weights_only: bool) -> None:
@@ -91,7 +99,7 @@ class Checkpointer(Callback):
         last = self.last_good(trainer)
         kept = f"the last good one is {last}" if last else "there is none before it"
         if bad is not None:
-            raise FloatingPointError(
+            raise NotFiniteError(
                 f"{path} is not written: {bad} holds NaN or infinity after step "
                 f"{trainer.global_step - 1} (epoch {trainer.current_epoch}); {kept}."
             )
@@ -101,7 +109,7 @@ class Checkpointer(Callback):
                 put_in_place(partial, path)
         except OSError as error:
             partial.unlink(missing_ok=True)
-            raise OSError(
+            raise UnwrittenCheckpointError(
                 error.errno, f"{path} could not be written ({error.strerror}); {kept}"
             ) from error
         if self.last and self.last != path and not self.cfg.checkpoint.keep_prev:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from mixbt_plugin.apps.overrides import with_quoted_paths
+from mixbt_plugin.apps.overrides import adding_new_keys, with_quoted_paths
 from mixbt_plugin.apps.renamed import renamed
-from mixbt_plugin.settings import ConfigError
+from mixbt_plugin.settings import ConfigError, RunError
 
 PACKAGE = Path(__file__).parents[1]
 PATH_FLAGS = ("--config-path", "-cp")
@@ -39,7 +42,9 @@ def run_command(
 
     ``--config-path`` is a folder here, or one of the shipped ones, such as ``pretrain/cifar``.
     Without it and with ``--config-name`` alone, the shipped folder of the command is searched.
-    A config that is refused ends in one message and exit status 2.
+    A config that is refused ends in one message and exit status 2, a run that ends before its end
+    for a reason that is known in one message and exit status 1. A key that the config does not hold
+    yet needs no plus.
     Paths may hold what Hydra's grammar would stumble over (`with_quoted_paths`).
 
     Args:
@@ -68,15 +73,36 @@ def run_command(
     def task(cfg: DictConfig) -> Any:
         try:
             return getattr(import_module(module), action)(cfg)
-        except ConfigError as error:
-            print(f"mixbt-{name}: {error}", file=sys.stderr)
-            sys.exit(2)
+        except (ConfigError, RunError) as error:
+            _end(name, _message(error), 2 if isinstance(error, ConfigError) else 1)
 
     # What Hydra calls the application.
     task.__module__ = module
-    hydra.main(
+    application = hydra.main(
         version_base="1.2", config_path=str(config_root() / name), config_name=default_config
-    )(task)()
+    )(task)
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # or Hydra ends the process by itself
+
+    def run(words: list[str]) -> None:
+        sys.argv[1:] = words
+        GlobalHydra.instance().clear()
+        application()
+
+    try:
+        adding_new_keys(run, sys.argv[1:])
+    except HydraException as error:
+        override = getattr(error, "override", "")  # of one that cannot be parsed
+        _end(name, f"{override}: {error}" if override else str(error), 2)
+
+
+def _end(name: str, message: str, status: int) -> NoReturn:
+    print(f"mixbt-{name}: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _message(error: Exception) -> str:
+    """The text without the traceback that PyTorch puts before it in a process of a loader."""
+    return str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
 
 
 def _take(flags: tuple[str, ...]) -> str | None:

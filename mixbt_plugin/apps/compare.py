@@ -27,6 +27,7 @@ from mixbt_plugin.apps.comparison.table import Results, collect, markdown, write
 from mixbt_plugin.apps.schema import checked_comparison
 from mixbt_plugin.data import properties
 from mixbt_plugin.keys import CompareConfig
+from mixbt_plugin.settings import RunError
 
 PIXELS_FILE = "pixels.json"
 
@@ -43,7 +44,7 @@ def compare(cfg: DictConfig) -> Results:
 
     Raises:
         ValueError: a key is missing or has a value that cannot be used; before anything starts.
-        RuntimeError: a run failed; the others have been trained nevertheless.
+        RunError: a run failed; the others have been trained nevertheless.
     """
     comparison = checked_comparison(cfg)
     configs = check_arms(comparison)
@@ -79,7 +80,7 @@ def _require_done(failed: list[Run]) -> None:
     if failed:
         logs = "\n".join(f"  {run.folder / LOG_FILE}" for run in failed)
         last = (failed[0].folder / LOG_FILE).read_text().strip().splitlines()[-1:]
-        raise RuntimeError(f"{len(failed)} of the runs failed; see\n{logs}\n{''.join(last)}")
+        raise RunError(f"{len(failed)} of the runs failed; see\n{logs}\n{''.join(last)}")
 
 
 def _pixels(composed: DictConfig, comparison: CompareConfig, known: Path) -> dict[str, float]:

@@ -18,6 +18,7 @@ REQUIRED = (
     "timm",
     "hydra-core",
     "omegaconf",
+    "pydantic",
     "torchmetrics",
     "numpy",
     "scikit-learn",

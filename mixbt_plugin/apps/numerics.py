@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from mixbt_plugin.apps.checkpointer import last_checkpoint
+from mixbt_plugin.apps.checkpointer import NotFiniteError, last_checkpoint
 from mixbt_plugin.losses import dead_columns
 
 DEAD = 1e-4
@@ -133,7 +133,7 @@ class NumericalGuard(Callback):
         """Looks at loss and gradient.
 
         Raises:
-            FloatingPointError: they are not finite, and steps are not to be skipped, or too many
+            NotFiniteError: they are not finite, and steps are not to be skipped, or too many
                 were; names the step, where it began, and the statistics of the batch.
         """
         scaler = _scaler(trainer)
@@ -158,13 +158,13 @@ class NumericalGuard(Callback):
         self._in_a_row += 1
         if scaler is not None and loss:
             if self._in_a_row > self.max_skipped or _falls_below_1(scaler):
-                raise FloatingPointError(f"{self._report(trainer, pl_module)} {self._lost(scaler)}")
+                raise NotFiniteError(f"{self._report(trainer, pl_module)} {self._lost(scaler)}")
             return
         report = self._report(trainer, pl_module)
         if not self.skips:
-            raise FloatingPointError(f"{report} numerics.on_nonfinite=skip would skip such steps.")
+            raise NotFiniteError(f"{report} numerics.on_nonfinite=skip would skip such steps.")
         if self._in_a_row > self.max_skipped:
-            raise FloatingPointError(
+            raise NotFiniteError(
                 f"{report} numerics.max_skipped={self.max_skipped} steps in a row were skipped."
             )
         self._skip(pl_module)
@@ -207,7 +207,7 @@ class NumericalGuard(Callback):
         scaler, step = _scaler(trainer), int(self._first_bad)
         if step < 0 and (scaler is None or scaler.get_scale() >= 1):
             return
-        raise FloatingPointError(
+        raise NotFiniteError(
             f"step {step if step >= 0 else trainer.global_step}: the loss or the gradient was not "
             f"finite. {'' if scaler is None else f'{self._lost(scaler)} '}"
             f"{_last_checkpoint(trainer)} numerics.on_nonfinite=skip looks at each step, and "

@@ -1,8 +1,10 @@
-"""Paths on the command line, which Hydra's grammar takes only where they are plain."""
+"""Overrides that Hydra refuses: paths that its grammar does not take, keys that are new."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -13,6 +15,7 @@ PATH_KEYS = (
 )
 """Keys whose values are paths, by the last word of their dotted names."""
 MULTIRUN_FLAGS = ("--multirun", "-m")
+T = TypeVar("T")
 
 
 def with_quoted_paths(words: list[str]) -> list[str]:
@@ -29,6 +32,32 @@ def with_quoted_paths(words: list[str]) -> list[str]:
     """
     multirun = not set(words).isdisjoint(MULTIRUN_FLAGS)
     return [_quoted(word, multirun) for word in words]
+
+
+def adding_new_keys(compose: Callable[[list[str]], T], words: list[str]) -> T:
+    """Composes a config whose overrides need no plus where it does not hold the key yet.
+
+    Whether that is a key is then for the command to check, as for all others.
+
+    Args:
+        compose: by overrides.
+        words: of the command line.
+
+    Returns:
+        What ``compose`` does.
+
+    Raises:
+        HydraException: the config cannot be composed for another reason.
+    """
+    while True:
+        try:
+            return compose(words)
+        except HydraException as error:
+            refused = re.match(r"Could not override '(.+?)'\.", str(error))
+            new = {word for word in words if refused and word.startswith(f"{refused[1]}=")}
+            if not new:
+                raise
+            words = [f"++{word}" if word in new else word for word in words]
 
 
 def _quoted(word: str, multirun: bool) -> str:

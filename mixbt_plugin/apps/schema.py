@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mixbt_plugin.apps.pictures import require_matplotlib
 from mixbt_plugin.apps.printing import say
-from mixbt_plugin.apps.training import device_ids, on_gpu, require_known
-from mixbt_plugin.data import PROPERTIES, check_dali, check_data
+from mixbt_plugin.apps.training import device_ids, on_gpu, require_backbone, require_known
+from mixbt_plugin.data import PROPERTIES, SOURCES, check_dali, check_data
 from mixbt_plugin.host import METHODS, BaseMethod
 from mixbt_plugin.keys import (
     SOLO_LEARN_SCRIPT,
@@ -155,11 +155,10 @@ def _ours() -> list[str]:
 def _check_training(cfg: DictConfig) -> None:
     require_known("data.dataset", cfg.data.dataset, PROPERTIES)
     check_data(cfg)
-    require_known("backbone.name", cfg.backbone.name, BaseMethod._BACKBONES)
     _check_devices(cfg)
     _refuse(_contradictions_of_training(cfg))
     _warn_of_schedule(cfg)
-    _build_backbone(cfg)
+    require_backbone(cfg)
 
 
 def _refuse(contradictions: Iterator[str]) -> None:
@@ -168,10 +167,6 @@ def _refuse(contradictions: Iterator[str]) -> None:
 
 
 def _check_devices(cfg: DictConfig) -> None:
-    if cfg.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            f"accelerator={cfg.accelerator!r}: there is no CUDA GPU here; expected 'cpu' or 'auto'."
-        )
     given, gpu = cfg.get("devices"), on_gpu(cfg)
     ids = device_ids(given, gpu)
     there = torch.cuda.device_count() if gpu else 4 * (os.cpu_count() or 1)
@@ -231,9 +226,9 @@ def _contradictions_of_pretraining(cfg: DictConfig) -> Iterator[str]:
             "validated; expected data.val_path=null, or knn_eval.enabled=true, which classifies "
             "each of these images by the others, or diagnostics.enabled=true."
         )
-    if unlabelled and val_path is None and cfg.knn_eval.enabled:
+    if cfg.knn_eval.enabled and val_path is None and cfg.data.dataset not in SOURCES:
         yield (
-            "knn_eval.enabled=True with data.no_labels=True: there are no classes to predict; "
+            "knn_eval.enabled=True with data.val_path=None: there are no images to classify; "
             "expected data.val_path, a folder of class folders, or knn_eval.enabled=false."
         )
 
@@ -271,19 +266,6 @@ def _check_views(cfg: DictConfig) -> None:
     if sum(one.num_crops for _, one in pipelines) != most:
         counts = ", ".join(f"{name}.num_crops={one.num_crops}" for name, one in pipelines)
         raise ConfigError(f"{counts}: {cfg.method} takes {most} views together.")
-
-
-def _build_backbone(cfg: DictConfig) -> None:
-    """Builds the backbone with the kwargs given, for what only it knows of them."""
-    kwargs = plain(cfg.backbone.kwargs)
-    if kwargs:
-        try:
-            with torch.device("meta"):
-                BaseMethod._BACKBONES[cfg.backbone.name](method=cfg.get("method"), **kwargs)
-        except Exception as error:
-            raise ConfigError(
-                f"backbone.kwargs={kwargs}: {cfg.backbone.name} does not take them ({error})."
-            ) from error
 
 
 def check_knn(cfg: DictConfig) -> None:
@@ -329,5 +311,4 @@ def _check_evaluation(cfg: DictConfig, declaration: type[Section]) -> None:
     if cfg.data.dataset is not None:
         require_known("data.dataset", cfg.data.dataset, PROPERTIES)
     if cfg.backbone.name is not None:
-        require_known("backbone.name", cfg.backbone.name, BaseMethod._BACKBONES)
-        _build_backbone(cfg)
+        require_backbone(cfg)

@@ -27,9 +27,9 @@ from mixbt_plugin.apps.slurm import Requeue, slurm_job_id
 from mixbt_plugin.apps.validation import ValidationAccuracies
 from mixbt_plugin.apps.watching import Watch
 from mixbt_plugin.data import INSIDE, SOURCES, number_of_classes
-from mixbt_plugin.host import HOST, add_dataset
+from mixbt_plugin.host import HOST, BaseMethod, add_dataset
 from mixbt_plugin.registry import register
-from mixbt_plugin.settings import ConfigError
+from mixbt_plugin.settings import ConfigError, plain
 
 
 def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
@@ -89,10 +89,9 @@ def on_gpu(cfg: DictConfig) -> bool:
     """Whether the config's ``accelerator`` means CUDA GPUs on this machine.
 
     Raises:
-        ValueError: it is not known, or means GPUs where there are none.
+        ValueError: it means GPUs where there are none.
     """
     accelerator = cfg.get("accelerator") or "auto"
-    require_known("accelerator", accelerator, ("auto", "gpu", "cuda", "cpu"))
     there = torch.cuda.is_available()
     if accelerator in ("gpu", "cuda") and not there:
         raise ConfigError(
@@ -137,6 +136,20 @@ def require_known(key: str, value: str, known: Any) -> None:
         close = difflib.get_close_matches(str(value), known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}."
         raise ConfigError(f"{key}={value!r} is not known: {hint}")
+
+
+def require_backbone(cfg: DictConfig) -> None:
+    """Raises ValueError unless there is such a backbone, and it takes ``backbone.kwargs``."""
+    require_known("backbone.name", cfg.backbone.name, BaseMethod._BACKBONES)
+    kwargs = plain(cfg.backbone.get("kwargs"))
+    if kwargs:
+        try:
+            with torch.device("meta"):
+                BaseMethod._BACKBONES[cfg.backbone.name](method=cfg.get("method"), **kwargs)
+        except Exception as error:
+            raise ConfigError(
+                f"backbone.kwargs={kwargs}: {cfg.backbone.name} does not take them ({error})."
+            ) from error
 
 
 def build_trainer(

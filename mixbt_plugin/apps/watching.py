@@ -27,6 +27,7 @@ from mixbt_plugin.apps.validation import LEFT_OUT
 from mixbt_plugin.checkpoints import put_in_place
 from mixbt_plugin.data import pretrain_transform
 from mixbt_plugin.diagnostics import Measured, overfitting
+from mixbt_plugin.settings import ConfigError
 
 ACCURACY, RANK = "val_knn_acc1", "features_rank_me"
 QUALITIES = (ACCURACY, f"{LEFT_OUT}acc1", RANK)
@@ -76,14 +77,14 @@ class Watch(Callback):
         """Chooses the images.
 
         Raises:
-            ValueError: there are fewer than a batch for each process.
+            ConfigError: there are fewer than a batch for each process.
         """
         images = images_to_measure(self.cfg, pretrain_transform(self.cfg))
         self.prefix = "held_out" if has_validation_images(self.cfg) else "watched"
         batch, world = self.cfg.optimizer.batch_size, trainer.world_size
         count = min(self.asked.images, len(images)) // (batch * world) * (batch * world)
         if not count:
-            raise ValueError(
+            raise ConfigError(
                 f"diagnostics.images={self.asked.images}: expected at least a batch for each "
                 f"process, {batch * world}; there are {len(images)} images to look at."
             )

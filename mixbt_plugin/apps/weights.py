@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
 from mixbt_plugin.apps.image_sizes import require_image_size
 from mixbt_plugin.apps.printing import say
-from mixbt_plugin.apps.training import require_known
+from mixbt_plugin.apps.training import require_backbone, require_known
 from mixbt_plugin.checkpoints import (
     Stem,
     find_backbone,
@@ -111,6 +111,7 @@ def load_method(
     cfg = load_config(checkpoint)
     require_known("method", cfg.method, METHODS)
     cfg.backbone.kwargs = OmegaConf.merge(cfg.backbone.get("kwargs") or {}, backbone_kwargs or {})
+    require_backbone(cfg)
     model: Any = METHODS[cfg.method](cfg)
     content = read_checkpoint(checkpoint)
     try:

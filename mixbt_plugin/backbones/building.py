@@ -8,6 +8,8 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import nn
 
+from mixbt_plugin.settings import ConfigError
+
 CIFAR = ("cifar10", "cifar100")
 
 
@@ -32,7 +34,7 @@ def build_backbone(
     """
     name = cfg.backbone.name
     if name not in backbones:
-        raise ValueError(
+        raise ConfigError(
             f"backbone.name={name!r} is not known; expected one of {', '.join(backbones)}."
         )
     backbone: Any = backbones[name](method=method, **cfg.backbone.kwargs)

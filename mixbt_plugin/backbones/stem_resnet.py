@@ -25,6 +25,8 @@ import torchvision
 from torch import nn
 from torchvision.models import ResNet
 
+from mixbt_plugin.settings import ConfigError
+
 STEMS = {"7x7": (7, 2), "3x3": (3, 1)}
 
 
@@ -68,9 +70,9 @@ def with_stem(
         ValueError: ``stem`` or ``init`` is not known.
     """
     if stem not in STEMS:
-        raise ValueError(f"backbone.kwargs.stem={stem!r}: expected one of {', '.join(STEMS)}.")
+        raise ConfigError(f"backbone.kwargs.stem={stem!r}: expected one of {', '.join(STEMS)}.")
     if init not in ("torchvision", "pytorch"):
-        raise ValueError(f"backbone.kwargs.init={init!r}: expected torchvision or pytorch.")
+        raise ConfigError(f"backbone.kwargs.init={init!r}: expected torchvision or pytorch.")
     kernel, stride = STEMS[stem]
     backbone: Any = constructor(**kwargs)
     if init == "pytorch":

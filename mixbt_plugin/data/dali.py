@@ -23,7 +23,7 @@ from mixbt_plugin.data.properties import properties
 from mixbt_plugin.data.reading import UnreadableImageError, look_at_a_few
 from mixbt_plugin.data.subsets import take_fraction
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation, dali_loaders
-from mixbt_plugin.settings import ConfigError
+from mixbt_plugin.settings import ConfigError, pipeline_names
 
 
 def check_dali(cfg: DictConfig) -> None:
@@ -57,13 +57,13 @@ def check_dali(cfg: DictConfig) -> None:
             "whole folders; data.format=image_folder and h5 take the files of a list, and "
             "data.fraction takes a share with DALI too."
         )
-    for place, pipeline in enumerate(cfg.get("augmentations") or []):
+    for name, pipeline in zip(pipeline_names(cfg), cfg.get("augmentations") or []):
         if pipeline.equalization.prob:
             raise ConfigError(
-                f"augmentations[{place}].equalization.prob={pipeline.equalization.prob} with "
+                f"{name}.equalization.prob={pipeline.equalization.prob} with "
                 "data.format='dali': solo-learn's DALI pipelines have none; expected 0."
             )
-        _square(pipeline.crop_size, f"augmentations[{place}].crop_size")
+        _square(pipeline.crop_size, f"{name}.crop_size")
 
 
 def dali_pretraining(cfg: DictConfig, world_size: int) -> Any:
@@ -86,8 +86,8 @@ def dali_pretraining(cfg: DictConfig, world_size: int) -> Any:
     loaders = dali_loaders()
     known = properties(cfg.data.dataset)
     pipelines = []
-    for place, augmentation in enumerate(cfg.augmentations):
-        size = _square(augmentation.crop_size, f"augmentations[{place}].crop_size")
+    for name, augmentation in zip(pipeline_names(cfg), cfg.augmentations):
+        size = _square(augmentation.crop_size, f"{name}.crop_size")
         for_dali: Any = augmentation.copy()
         for_dali.crop_size = size
         for_dali.mean = augmentation.get("mean") or list(known.mean)

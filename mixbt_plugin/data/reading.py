@@ -12,12 +12,14 @@ from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from torch.utils.data import Dataset
 
+from mixbt_plugin.settings import ConfigError
+
 LOOKED_AT = 16
 EIGHT_BITS = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 """Pillow's modes that its own conversion brings to RGB rightly."""
 
 
-class UnreadableImageError(ValueError):
+class UnreadableImageError(ConfigError):
     """An image file that cannot be decoded; the message names it."""
 
 

@@ -10,7 +10,7 @@ from torchvision import transforms
 
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation, build_transform_pipeline
-from mixbt_plugin.settings import ConfigError
+from mixbt_plugin.settings import ConfigError, pipeline_names
 from mixbt_plugin.views import BatchAugmentation, ViewSettings
 
 Size = int | Sequence[int]
@@ -78,12 +78,12 @@ def batch_augmentation(cfg: DictConfig) -> BatchAugmentation:
     """
     known = properties(cfg.data.dataset)
     entries: Any = OmegaConf.to_container(cfg.augmentations, resolve=True)
-    for place, entry in enumerate(entries):
+    for name, entry in zip(pipeline_names(cfg), entries):
         for key, expected in (("interpolation", "bicubic"), ("after_color", False)):
             found = entry["rrc"].get(key)
             if found not in (None, expected):
                 raise ConfigError(
-                    f"augmentations[{place}].rrc.{key}={found!r} with data.augment='batch': "
+                    f"{name}.rrc.{key}={found!r} with data.augment='batch': "
                     f"expected {expected!r}; data.augment='image' takes both."
                 )
     return BatchAugmentation(

@@ -1,14 +1,19 @@
-"""Any path can be given on the command line as it is."""
+"""What the commands make of overrides, and how they end."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from torch.utils.data import DataLoader, Dataset
 
+from mixbt_plugin.apps import knn
+from mixbt_plugin.apps.checkpointer import NotFiniteError
 from mixbt_plugin.apps.overrides import with_quoted_paths
+from mixbt_plugin.data import UnreadableImageError
 
 PATHS = (
     *("runs/x-ep=1.ckpt", "a=b/c=d.ckpt", "run (1)/x.ckpt", "a,b.ckpt", "[x]/y", "{a: b}", "2012"),
@@ -72,3 +77,93 @@ def test_commands_read_it(
         getattr(commands, command)()
     said = capsys.readouterr().err + str(stopped.value)
     assert missing in said and "mismatched input" not in said
+
+
+def stopped_with(
+    command: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> tuple[Any, str]:
+    """Exit status and what is said to the user."""
+    from mixbt_plugin.apps import commands
+
+    monkeypatch.setattr(sys, "argv", [command, *words])
+    with pytest.raises(SystemExit) as stopped:
+        getattr(commands, command)()
+    return stopped.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command,config,word,message",
+    [
+        (
+            "pretrain",
+            "mnist5k/mixbt",
+            "optimizer.lrr=1",
+            "optimizer.lrr is not a key: did you",
+        ),
+        ("pretrain", "mnist5k/mixbt", "viev.crop_size=8", "viev is not a key"),
+        ("linear", "mnist5k", "data.augmentations.crop=8", "data.augmentations.crop is not a key"),
+        ("knn", "default", "temprature=1", "temprature is not a key: did you mean temperature?"),
+        ("export", "default", "formt=timm", "formt is not a key: did you mean format?"),
+        ("embed", "default", "image=x", "image is not a key: did you mean images?"),
+        ("compare", "mnist5k", "budget.amont=1", "budget.amont is not a key: did you mean amount"),
+        ("compare", "mnist5k", "overrides=['lrr=1']", "arms.barlow_twins: lrr is not a key"),
+        ("knn", "default", "k=[", "k=["),
+        ("knn", "nope", "k=1", "Cannot find primary config 'nope'"),
+    ],
+)
+def test_what_hydra_refuses_is_one_message(
+    command: str,
+    config: str,
+    word: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, _, name = config.rpartition("/")
+    path = ["--config-path", f"{command}/{folder}"] if folder else []
+    words = [*path, "--config-name", name, word]
+    status, said = stopped_with(command, words, monkeypatch, capsys)
+    assert status == 2
+    assert said.startswith(f"mixbt-{command}: ")
+    assert message in said and "Traceback" not in said
+
+
+def test_a_key_that_the_config_does_not_hold_needs_no_plus(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the key's value that is refused."""
+    words = ["--config-path", "pretrain/mnist5k", "--config-name", "mixbt"]
+    words += ["method_kwargs.mix_alpha=-1", "backbone.kwargs.width=8"]
+    _, said = stopped_with("pretrain", words, monkeypatch, capsys)
+    assert "method_kwargs.mix_alpha=-1" in said
+
+
+class Broken(Dataset[Any]):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Any:
+        raise UnreadableImageError("a.png: is no image.")
+
+
+def reads_in_a_process(cfg: Any) -> None:
+    list(DataLoader(Broken(), num_workers=1))
+
+
+def stops(cfg: Any) -> None:
+    raise NotFiniteError("step 3: not finite.")
+
+
+@pytest.mark.parametrize(
+    "task,status,message",
+    [(reads_in_a_process, 2, "a.png: is no image."), (stops, 1, "step 3: not finite.")],
+)
+def test_an_end_that_is_known_is_one_message(
+    task: Any,
+    status: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(knn, "task", task)
+    assert stopped_with("knn", [], monkeypatch, capsys) == (status, f"mixbt-knn: {message}\n")

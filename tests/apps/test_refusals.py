@@ -63,6 +63,20 @@ def no_training() -> Any:
         (["precision=8"], "precision=8: expected one of 16, 32"),
         (["data.dataset=custom", "data.train_path=/nowhere"], "nowhere"),
         (["data.fraction=1.5"], "data.fraction=1.5: expected a share in (0, 1)"),
+        (
+            ["scheduler.min_lr=0.5"],
+            "scheduler.min_lr=0.5 is above the learning rate in effect, 0.002 (optimizer.lr=0.004",
+        ),
+        (["scheduler.name=step"], "scheduler.lr_decay_steps is missing: the epochs at which"),
+        (
+            ["optimizer.name=lars", "+optimizer.kwargs.eta=-1"],
+            "optimizer.kwargs.eta=-1: expected a number above 0",
+        ),
+        (
+            ["optimizer.name=lars", "+optimizer.kwargs.eta=abc"],
+            "optimizer.kwargs.eta='abc': expected a number above 0",
+        ),
+        (["profiler=simple", "fast_dev_run=true"], "profiler='simple' with fast_dev_run=True: its"),
     ],
 )
 def test_pretrain(overrides: list[str], message: str) -> None:
@@ -99,6 +113,22 @@ def test_pretrain(overrides: list[str], message: str) -> None:
             "data.train_path='images/train': no such file; data.format=h5 reads one H5 file",
         ),
         (["data.fraction=0.01"], "data.fraction=0.01: cannot be drawn from 48 images"),
+        (
+            ["data.train_path=images", "data.val_path=images"],
+            "data.train_path='images': its folders would be the classes, and they are train, val;",
+        ),
+        (
+            ["data.no_labels=true"],
+            "data.val_path='images/val' with data.no_labels=True: without labels nothing is valid",
+        ),
+        (
+            ["data.no_labels=true", "data.val_path=null", "knn_eval.enabled=true"],
+            "knn_eval.enabled=True with data.val_path=None: there are no images to classify",
+        ),
+        (
+            ["knn_eval.enabled=true", "data.val_path=null"],
+            "knn_eval.enabled=True with data.val_path=None: there are no images to classify",
+        ),
     ],
 )
 def test_data(overrides: list[str], message: str) -> None:
@@ -120,6 +150,25 @@ def test_data(overrides: list[str], message: str) -> None:
                 *overrides,
             )
         )
+
+
+@pytest.mark.parametrize(
+    "overrides,message",
+    [
+        (["scheduler.warmup_epochs=9", "max_epochs=3"], "never exceeds 33% of optimizer.lr"),
+        (
+            ["scheduler.name=step", "scheduler.lr_decay_steps=[6]", "max_epochs=3"],
+            "the learning rate is never lowered",
+        ),
+        (["data.train_path=/data"], "data.train_path='/data' is not read: data.dataset='mnist5k'"),
+    ],
+)
+def test_what_cannot_be_meant_is_warned_of(overrides: list[str], message: str) -> None:
+    with (
+        pytest.warns(UserWarning, match=re.escape(message)),
+        pytest.raises(TrainingStartedError),
+    ):
+        pretrain(composed("pretrain/mnist5k/mixbt.yaml", *overrides))
 
 
 @pytest.mark.parametrize("method", ["barlow_twins", "vicreg"])
