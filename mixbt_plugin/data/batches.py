@@ -18,6 +18,7 @@ from mixbt_plugin.data.datasets import WithIndex
 from mixbt_plugin.data.memory import ArrayImages
 from mixbt_plugin.data.reading import ReadableImages
 from mixbt_plugin.functional import send
+from mixbt_plugin.settings import ConfigError
 from mixbt_plugin.views import BatchAugmentation, ViewParameters
 
 LARGEST_TOGETHER = 128
@@ -105,7 +106,10 @@ class BatchViews(Dataset[Any]):
             targets = torch.tensor([item[2] for item in items])
             whole = [item[1] for item in items]
             drawn = self.augmentation.draw([image.shape[-2:] for image in whole], generator)
-            images = self.augmentation.crop(whole, drawn)
+            try:
+                images = self.augmentation.crop(whole, drawn)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
         batch = DrawnBatch(indexes, images, drawn, targets)
         return batch.computed(self.augmentation, None) if self.compute else batch
 

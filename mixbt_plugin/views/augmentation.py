@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mixbt_plugin.functional import send
-from mixbt_plugin.settings import ConfigError
 from mixbt_plugin.views import color
 from mixbt_plugin.views.blur import gaussian_blur
 from mixbt_plugin.views.parameters import NO_JITTER, ViewParameters, draw_parameters
@@ -69,7 +68,7 @@ class BatchAugmentation:
         for settings, views in zip(self.pipelines, drawn):
             sizes = {settings.view_size(*image.shape[1:]) for image in images}
             if len(sizes) > 1:
-                raise ConfigError(
+                raise ValueError(
                     f"augmentations: with rrc.enabled=false and crop_size={settings.crop_size[0]} "
                     "images of different shapes become views of different shapes: give crop_size "
                     "as [height, width]."
