@@ -116,7 +116,7 @@ def test_hydra_finds_an_installed_plugin(editable: bool, tmp_path: Path, monkeyp
     python = str(venv / "bin" / "python")
     install = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps"]
     source = tmp_path / "source"
-    _copy_source(root, source)
+    copy_source(root, source)
     subprocess.run([*install, *(["-e"] if editable else []), str(source)], check=True)
     app = tmp_path / "app.py"
     app.write_text(HYDRA_APP)
@@ -136,10 +136,10 @@ def test_hydra_finds_an_installed_plugin(editable: bool, tmp_path: Path, monkeyp
     assert (configs / "pretrain" / "cifar" / "mixbt.yaml").is_file()
 
 
-def _copy_source(root: Path, target: Path) -> None:
+def copy_source(root: Path, target: Path) -> None:
     import shutil
 
     for name in ("mixbt_plugin", "hydra_plugins", "configs"):
         shutil.copytree(root / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md"):
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(root / name, target / name)
