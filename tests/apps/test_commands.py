@@ -125,28 +125,6 @@ def test_pretrain_then_knn_then_linear_then_finetune() -> None:
     assert not torch.equal(tuned["state_dict"][key], pretrained[key])
 
 
-def test_resumed_training_goes_on_where_it_stopped() -> None:
-    checkpoint = pretrain("mixbt", "checkpoint.keep_prev=true")
-    earlier = next(checkpoint.parent.glob("*-ep0.ckpt"))
-    run(
-        "pretrain",
-        *("--config-path", "pretrain/mnist5k", "--config-name", "mixbt"),
-        *(word.replace("backbone.kwargs", "+backbone.kwargs") for word in SMALL),
-        f"resume_from_checkpoint={earlier}",
-        "checkpoint.dir=resumed",
-    )
-    (resumed,) = Path("resumed").rglob("*.ckpt")
-    state = torch.load(resumed, weights_only=True)
-    assert resumed.name.endswith("-ep1.ckpt")
-    assert state["global_step"] == 4
-
-
-@pytest.mark.parametrize("data", ["mnist5k", "photo_patches"])
-def test_four_views(data: str) -> None:
-    state = torch.load(pretrain("multiaug_barlow_twins", data=data), weights_only=True)
-    assert state["global_step"] == 4
-
-
 def test_colour_patches_tensorboard_and_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     checkpoint = pretrain(
@@ -217,7 +195,7 @@ def assert_each_process_had_its_own_views(cfg: DictConfig) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("resumed_with,augment", [(1, "batch"), (2, "image"), (2, "batch")])
+@pytest.mark.parametrize("resumed_with,augment", [(1, "image"), (2, "batch")])
 def test_two_processes_then_resumed(resumed_with: int, augment: str) -> None:
     """Through Hydra and Lightning's own launcher, on gloo."""
     two = ["accelerator=cpu", "strategy=ddp", "optimizer.batch_size=32", f"data.augment={augment}"]
@@ -275,6 +253,8 @@ def test_the_whole_config_is_shown_and_saved() -> None:
     assert config["numerics"]["max_skipped"] == 10
     printed = run("pretrain", *words).stdout
     assert yaml.safe_load(printed[: printed.index("\n\n")]) == config
+    assert f"host      {HOST}" in printed
+    assert "lr 0.001 in effect" in printed
 
     (saved,) = (json.loads(path.read_text()) for path in Path("models").rglob("args.json"))
     different = {key for key in config if saved[key] != config[key]}
@@ -323,17 +303,6 @@ def test_scripts_as_in_solo_learn(name: str) -> None:
     assert done.returncode != 0
     expected = "pretrained_checkpoint is missing" if name == "knn" else "Which config?"
     assert expected in done.stderr
-
-
-def test_the_command_says_its_host() -> None:
-    done = run(
-        "pretrain",
-        *("--config-path", "pretrain/mnist5k", "--config-name", "hsic_ssl"),
-        *(word.replace("backbone.kwargs", "+backbone.kwargs") for word in SMALL),
-        "max_epochs=1",
-    )
-    assert f"host      {HOST}" in done.stdout
-    assert "lr 0.001 in effect" in done.stdout
 
 
 def test_help_comes_before_the_heavy_imports() -> None:

@@ -135,17 +135,19 @@ def train_until_killed(folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_checkpoint_loads_after_fifty_kills(tmp_path: Path) -> None:
+def test_every_checkpoint_loads_after_twenty_kills(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     found = 0
-    for attempt in range(50):
+    for attempt in range(20):
         folder = tmp_path / str(attempt)
         folder.mkdir()
         writer = fork.Process(target=train_until_killed, args=(str(folder),))
         writer.start()
-        time.sleep(random.uniform(0.05, 0.8))
+        while not list(folder.iterdir()):
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.2))
         writer.kill()
         writer.join()
         checkpoints = list(folder.glob("*.ckpt"))
@@ -153,7 +155,7 @@ def test_every_checkpoint_loads_after_fifty_kills(tmp_path: Path) -> None:
             assert read_checkpoint(checkpoint)["state_dict"]
         found += len(checkpoints)
     torch.set_num_threads(threads)
-    assert found > 10
+    assert found > 4
 
 
 class LimitFileSize(Callback):

@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from benchmarks import step
+
+
+@pytest.fixture(autouse=True)
+def levels_of_logging() -> Iterator[None]:
+    """The benchmark quietens loggers for its process, which is here that of other tests too."""
+    loggers = logging.getLogger(), logging.getLogger("lightning.pytorch")
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels):
+        logger.setLevel(level)
 
 
 def test_steps_of_two_methods_and_of_more_views(
