@@ -139,23 +139,21 @@ def test_every_checkpoint_loads_after_twenty_kills(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    found = 0
     for attempt in range(20):
         folder = tmp_path / str(attempt)
         folder.mkdir()
         writer = fork.Process(target=train_until_killed, args=(str(folder),))
         writer.start()
-        while not list(folder.iterdir()):
+        while not list(folder.glob("*.ckpt")):
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.2))
         writer.kill()
         writer.join()
         checkpoints = list(folder.glob("*.ckpt"))
+        assert checkpoints
         for checkpoint in checkpoints:
             assert read_checkpoint(checkpoint)["state_dict"]
-        found += len(checkpoints)
     torch.set_num_threads(threads)
-    assert found > 4
 
 
 class LimitFileSize(Callback):
