@@ -9,9 +9,7 @@ from torch import Tensor
 from tests.embeddings import LOSSES, random_views
 
 DENSE = ("mixed_paper", "multiview_all", "vicreg_mean")
-CASES = [(name, {"impl": "gram"}) for name in LOSSES] + [
-    (name, {"impl": "dense"}) for name in DENSE
-]
+CASES = [(name, "gram") for name in LOSSES] + [(name, "dense") for name in DENSE]
 
 
 @pytest.mark.parametrize(("name", "impl"), CASES)
