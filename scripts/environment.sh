@@ -2,7 +2,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mkdir -p .cache
-export PYTHONDONTWRITEBYTECODE=1 HYDRA_FULL_ERROR=0
+export PYTHONDONTWRITEBYTECODE=1
 # Caches too stay inside the folder: pip's, matplotlib's, W&B's.
 export XDG_CACHE_HOME="$PWD/.cache" MPLCONFIGDIR="$PWD/.cache/matplotlib"
 export WANDB_CONFIG_DIR="$PWD/.cache/wandb" WANDB_DATA_DIR="$PWD/.cache/wandb"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib.util import find_spec
@@ -53,6 +54,13 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if root not in sys.path:
         sys.path.insert(0, root)
+
+
+@pytest.fixture(autouse=True)
+def enabled_loggers() -> None:
+    """A command that ran in this process has disabled all loggers of its time, as Hydra does."""
+    for name in logging.root.manager.loggerDict:
+        logging.getLogger(name).disabled = False
 
 
 @pytest.fixture

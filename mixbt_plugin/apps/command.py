@@ -81,7 +81,7 @@ def run_command(
     application = hydra.main(
         version_base="1.2", config_path=str(config_root() / name), config_name=default_config
     )(task)
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # or Hydra ends the process by itself
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra ends the process by itself
 
     def run(words: list[str]) -> None:
         sys.argv[1:] = words

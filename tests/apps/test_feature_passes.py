@@ -48,8 +48,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def configured(*overrides: str) -> DictConfig:
-    """A parsed config."""
-    cfg = composed(CONFIG, "feature_passes=4", *overrides)
+    """A parsed config, at the size of the digits: there is no pre-training to take one from."""
+    size = ("data.augmentations.crop_size=16", "view.crop_size=16")
+    cfg = composed(CONFIG, "feature_passes=4", *size, *overrides)
     cfg.pretrained_feature_extractor, cfg.backbone.name = "a.ckpt", "narrow_resnet10"
     training.prepare(cfg, check_linear)
     complete_images(cfg, None)
