@@ -57,12 +57,17 @@ def test_our_commands_know_it() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("installed")
-def test_it_is_compared_with_ours() -> None:
+def test_it_is_compared() -> None:
     config = EXAMPLE / "configs" / NAME
     steps = ("optimizer.batch_size=2000", "data.num_workers=0", "+backbone.kwargs.width=8")
     run(
         *("-m", "mixbt_plugin.apps.compare", "--config-name", "mnist5k", "output_dir=compared"),
-        *("~arms.mixbt", f"+arms.theirs.config={config}", f"overrides={list(steps)}"),
+        *(
+            "~arms.mixbt",
+            "~arms.barlow_twins",
+            f"+arms.theirs.config={config}",
+            f"overrides={list(steps)}",
+        ),
         *("seeds=[1]", "budget.amount=1", "evaluation.epochs=1", "evaluation.linear_labels=100"),
     )
     assert "theirs" in (Path("compared") / "table.md").read_text()
