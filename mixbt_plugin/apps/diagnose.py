@@ -48,7 +48,7 @@ def diagnose(cfg: DictConfig) -> list[Row]:
     """
     register()
     check_diagnose(cfg)
-    device = torch.device("cuda" if training.on_gpu(cfg) else "cpu")
+    device = training.device_of(cfg)
     pretrained = load_pretrained(cfg)
     say("input", pretrained.images)
     images, which = _images(cfg, pretrained)

@@ -63,7 +63,7 @@ def embed(cfg: DictConfig) -> VectorFolder:
     )[1]
     source = _source(cfg, network.cfg)
     _check_queries(cfg.queries, source)
-    device = torch.device("cuda" if training.on_gpu(cfg) else "cpu")
+    device = training.device_of(cfg)
     encoder = Encoder(network.model.to(device), still, cfg.feature_type, device)
     folder = VectorFolder(Path(cfg.folder or _beside(cfg, source)), cfg.format)
     about = _about(cfg, source, network.images)

@@ -49,7 +49,7 @@ def extract_features(
     *,
     batch_size: int = 256,
     num_workers: int = 0,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
 ) -> Features:
     """Passes the labelled training and validation images, not augmented, through a method.
 

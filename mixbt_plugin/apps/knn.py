@@ -47,7 +47,7 @@ def knn(cfg: DictConfig) -> list[Row]:
     """
     register()
     check_knn(cfg)
-    device = "cuda" if training.on_gpu(cfg) else "cpu"
+    device = training.device_of(cfg)
     pretrained = load_pretrained(cfg)
     if has_training_labels(pretrained.cfg):
         check_data(pretrained.cfg)

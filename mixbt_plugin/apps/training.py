@@ -100,6 +100,11 @@ def on_gpu(cfg: DictConfig) -> bool:
     return there and accelerator != "cpu"
 
 
+def device_of(cfg: DictConfig) -> torch.device:
+    """Where the commands that do not train run a network: the first GPU, or the CPU."""
+    return torch.device("cuda" if on_gpu(cfg) else "cpu")
+
+
 def device_ids(devices: Any, gpu: bool) -> list[int]:
     """The devices that a config's ``devices`` means, as a list, as solo-learn counts them.
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
 from mixbt_plugin.diagnostics import Diagnostics
-from tests.functional.test_distributed import free_port
+from tests.ranks import saved_by_ranks
 
 WORLD_SIZE = 2
 
@@ -41,11 +40,11 @@ def run_rank(rank: int, port: int, folder: str) -> None:
 
 
 def test_two_processes_have_the_numbers_of_one(tmp_path: Path) -> None:
-    spawn(run_rank, args=(free_port(), str(tmp_path)), nprocs=WORLD_SIZE)
+    found = saved_by_ranks(run_rank, tmp_path, WORLD_SIZE)
     alone = measure(features())
     assert alone["images"] == 40
-    for rank in range(WORLD_SIZE):
-        assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx(alone, rel=1e-10)
+    for measured in found:
+        assert measured == pytest.approx(alone, rel=1e-10)
 
 
 def test_the_number_of_batches_does_not_matter() -> None:

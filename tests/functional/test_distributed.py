@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
 
 from mixbt_plugin.functional import mean_over_processes
 from tests.embeddings import LOSSES, random_views, reversed_rows, value_and_gradient
+from tests.ranks import saved_by_ranks
 
 WORLD_SIZE = 2
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def block_permutation(n: int) -> torch.Tensor:
@@ -88,9 +81,7 @@ def run_rank(rank: int, port: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    spawn(run_rank, args=(free_port(), str(folder)), nprocs=WORLD_SIZE)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD_SIZE)]
+    return saved_by_ranks(run_rank, tmp_path_factory.mktemp("ranks"), WORLD_SIZE)
 
 
 def test_mean_over_processes(results: list[dict[Any, Any]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
 
 from tests.embeddings import LOSSES, random_views, reversed_rows, value_and_gradient
 from tests.gpu.conftest import DEVICE
+from tests.ranks import saved_by_ranks
 
 SIZES = ((64, 4096), (512, 64))
 if DEVICE.type == "cpu":
@@ -49,12 +48,7 @@ def run_rank(rank: int, port: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    spawn(run_rank, args=(port, str(folder)), nprocs=PROCESSES)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
+    return saved_by_ranks(run_rank, tmp_path_factory.mktemp("ranks"), PROCESSES)
 
 
 @pytest.mark.parametrize("n,d", SIZES)

@@ -62,12 +62,8 @@ def test_it_is_compared() -> None:
     steps = ("optimizer.batch_size=2000", "data.num_workers=0", "+backbone.kwargs.width=8")
     run(
         *("-m", "mixbt_plugin.apps.compare", "--config-name", "mnist5k", "output_dir=compared"),
-        *(
-            "~arms.mixbt",
-            "~arms.barlow_twins",
-            f"+arms.theirs.config={config}",
-            f"overrides={list(steps)}",
-        ),
+        *("~arms.mixbt", "~arms.barlow_twins", f"+arms.theirs.config={config}"),
+        f"overrides={list(steps)}",
         *("seeds=[1]", "budget.amount=1", "evaluation.epochs=1", "evaluation.linear_labels=100"),
     )
     assert "theirs" in (Path("compared") / "table.md").read_text()
