@@ -1,12 +1,12 @@
 """Trains every method on its share of each batch, with synchronised batch-norm unless ``local``.
 
-One process trains on whole batches; under ``python -m torch.distributed.run --nproc-per-node K
--m tests.ddp_training OUT`` K processes train on 1 / K of the same batches under Lightning's DDP.
+One process trains on whole batches; K processes train on 1 / K of them under Lightning's DDP.
 """
 
 from __future__ import annotations
 
-import sys
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -196,10 +196,10 @@ def train(
     }
 
 
-def main() -> None:
-    import os
-
-    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+def train_all(rank: int, port: int, folder: str, world_size: int) -> None:
+    """All cases, on one of ``world_size`` processes that are started at once."""
+    # What a launcher says to Lightning.
+    os.environ.update(LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     results: dict[Any, Any] = {
         (method, dim, precision): train(method, dim, rank, world_size, world_size, precision)
@@ -210,8 +210,4 @@ def main() -> None:
     for method in METHOD_CASES:
         results["local", method] = train(method, 40, rank, world_size, world_size, local=True)
     results["poisoned"] = train("mixbt", 40, rank, world_size, world_size, poisoned=True)
-    torch.save(results, f"{sys.argv[1]}.{rank}")
-
-
-if __name__ == "__main__":
-    main()
+    torch.save(results, Path(folder) / f"{rank}.pt")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 from itertools import product
@@ -20,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mixbt_plugin.data import BatchKey, BatchViews, as_tensor, batch_augmentation, pretrain_dataset
 from mixbt_plugin.host import HOST
+from tests import processes
 from tests.apps.recorded_pretraining import recorded
 from tests.images import CLASSES, image_folder
 
@@ -35,24 +33,8 @@ SMALL = [
 ]
 
 
-def run(
-    command: str, *arguments: str, check: bool = True, package: str = "mixbt_plugin.apps"
-) -> subprocess.CompletedProcess[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"{package}.{command}", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        stdout, stderr = process.communicate(timeout=180)
-    finally:
-        # Whatever happens, no process that the command started outlives the test.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert not check or process.returncode == 0, stderr[-3000:]
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+def run(command: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return processes.run(f"mixbt_plugin.apps.{command}", *words, check=check)
 
 
 def pretrain(name: str, *arguments: str, data: str = "mnist5k", record: bool = False) -> Path:
@@ -62,7 +44,7 @@ def pretrain(name: str, *arguments: str, data: str = "mnist5k", record: bool = F
         *arguments,
     ]
     if record:
-        run("recorded_pretraining", *words, package="tests.apps")
+        processes.run("tests.apps.recorded_pretraining", *words)
     else:
         run("pretrain", *words)
     (checkpoint,) = Path("models").rglob("*-ep1.ckpt")

@@ -10,8 +10,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from mixbt_plugin.checkpoints import read_checkpoint
 from mixbt_plugin.data import pretrain_dataset, pretrain_transform
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import register
+from tests import processes
 from tests.apps.composing import composed
 from tests.configs import loader, method_config
 
@@ -41,7 +40,7 @@ register()
 
 def command(*overrides: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "mixbt_plugin.apps.pretrain"),
+        "mixbt_plugin.apps.pretrain",
         *("--config-path", "pretrain/photo_patches", "--config-name", "mixbt"),
         *("max_epochs=4", "limit_train_batches=4", "limit_val_batches=1", "precision=32"),
         *("+backbone.kwargs.width=8", "optimizer.batch_size=64", "data.num_workers=1"),
@@ -78,29 +77,18 @@ def assert_same(ours: Any, theirs: Any, where: str = "") -> None:
 
 @pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical() -> None:
-    subprocess.run(command("checkpoint.dir=whole"), check=True, capture_output=True)
+    processes.run(*command("checkpoint.dir=whole"))
     (whole,) = Path("whole").rglob("*-ep3.ckpt")
 
-    killed = subprocess.Popen(
-        command("checkpoint.dir=killed"),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    killed = processes.start(*command("checkpoint.dir=killed"))
     deadline = time.monotonic() + 120
     while not list(Path("killed").rglob("*-ep0.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(random.uniform(0, 0.5))
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.kill()
     assert not list(Path("killed").rglob("*-ep3.ckpt")), "it was not killed in time"
 
-    done = subprocess.run(
-        command("checkpoint.dir=killed", "resume_from_checkpoint=auto"),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    done = processes.run(*command("checkpoint.dir=killed", "resume_from_checkpoint=auto"))
     assert "resume    killed/mixbt/version_0/" in done.stdout
     (resumed,) = Path("killed").rglob("*-ep3.ckpt")
     ours, theirs = read_checkpoint(resumed), read_checkpoint(whole)

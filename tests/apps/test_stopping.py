@@ -6,9 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +19,9 @@ from mixbt_plugin.apps.checkpointer import check_name
 from mixbt_plugin.apps.pretrain import pretrain
 from mixbt_plugin.apps.training import _reserve
 from mixbt_plugin.checkpoints import read_checkpoint
+from tests import processes
 from tests.apps.composing import composed
+from tests.processes import Started, free_port
 
 WORDS = (
     *("optimizer.batch_size=16", "+backbone.kwargs.width=8", "precision=32", "data.num_workers=0"),
@@ -36,19 +35,12 @@ def run_here(*words: str) -> Path:
     return pretrain(composed("pretrain/photo_patches/mixbt.yaml", *WORDS, *quiet, *words))
 
 
-def start(*words: str, **environment: str) -> subprocess.Popen[str]:
+def start(*words: str, **environment: str) -> Started:
     config = ("--config-path", "pretrain/photo_patches", "--config-name", "mixbt")
-    return subprocess.Popen(
-        [sys.executable, "-m", "mixbt_plugin.apps.pretrain", *config, *WORDS, *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return processes.start("mixbt_plugin.apps.pretrain", *config, *WORDS, *words, **environment)
 
 
-def wait_for(pattern: str, process: subprocess.Popen[str]) -> Path:
+def wait_for(pattern: str, process: Started) -> Path:
     deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         if found := list(Path().glob(pattern)):
@@ -59,17 +51,16 @@ def wait_for(pattern: str, process: subprocess.Popen[str]) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_ends_with_143_and_says_what_to_type(processes: int) -> None:
-    several = [f"devices={processes}", *(["strategy=ddp"] if processes > 1 else [])]
+@pytest.mark.parametrize("devices", [1, 2])
+def test_sigterm_ends_with_143_and_says_what_to_type(devices: int) -> None:
+    several = [f"devices={devices}", *(["strategy=ddp"] if devices > 1 else [])]
     process = start("max_epochs=1000", *several)
     try:
         wait_for("trained_models/mixbt/*/*-ep0.ckpt", process)
         process.terminate()
         said, errors = process.communicate(timeout=60)
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
     assert process.returncode == 143, errors[-3000:]
     saved = re.findall(r"^stopped   by SIGTERM, after (.*\.ckpt)$", said, re.MULTILINE)
     assert len(saved) == 1
@@ -79,16 +70,13 @@ def test_sigterm_ends_with_143_and_says_what_to_type(processes: int) -> None:
     assert read_checkpoint(newest)["state_dict"]
 
 
-def two_nodes(*words: str, **environment: str) -> list[subprocess.Popen[str]]:
+def two_nodes(*words: str, **environment: str) -> list[Started]:
     """One process on each of two nodes, as ``srun`` would start them."""
     job = {
         **{"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2"},
         **{"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train", "MASTER_ADDR": "127.0.0.1"},
-        **{"SLURM_LOCALID": "0", **environment},
+        **{"SLURM_LOCALID": "0", "MASTER_PORT": str(free_port()), **environment},
     }
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        job["MASTER_PORT"] = str(free.getsockname()[1])
     parts = [{"SLURM_PROCID": str(node), "SLURM_NODEID": str(node)} for node in (0, 1)]
     several = ("devices=1", "num_nodes=2", "strategy=ddp", "max_epochs=30", *words)
     return [start(*several, **job, **part) for part in parts]
@@ -105,7 +93,7 @@ def test_a_job_that_slurm_requeues_resumes_exactly(
     scontrol.write_text(scontrol.read_text() + f"mv {tmp_path}/asked.part {tmp_path}/asked\n")
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}")
-    nodes: list[subprocess.Popen[str]] = []
+    nodes: list[Started] = []
     try:
         nodes = two_nodes()
         wait_for("trained_models/mixbt/*/*-ep0.ckpt", nodes[0])
@@ -128,8 +116,7 @@ def test_a_job_that_slurm_requeues_resumes_exactly(
             node.communicate(timeout=180)
     finally:
         for node in nodes:
-            if node.poll() is None:
-                os.killpg(node.pid, signal.SIGKILL)
+            node.kill()
     assert not list(Path().rglob("hpc_ckpt*"))
     (resumed,) = Path("trained_models/mixbt/version_1").glob("*-ep29.ckpt")
     (whole,) = Path("whole").rglob("*-ep29.ckpt")

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mixbt_plugin.diagnostics import Diagnostics
-from tests.ranks import saved_by_ranks
+from tests.processes import saved_by_ranks
 
 WORLD_SIZE = 2
 
@@ -31,10 +31,10 @@ def measure(views: Tensor) -> dict[str, float]:
     return {name: float(value) for name, value in diagnostics.compute().items()}
 
 
-def run_rank(rank: int, port: int, folder: str) -> None:
+def run_rank(rank: int, port: int, folder: str, count: int) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=WORLD_SIZE)
+    dist.init_process_group("gloo", rank=rank, world_size=count)
     torch.save(measure(features().chunk(WORLD_SIZE)[rank]), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 

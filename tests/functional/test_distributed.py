@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from mixbt_plugin.functional import mean_over_processes
 from tests.embeddings import LOSSES, random_views, reversed_rows, value_and_gradient
-from tests.ranks import saved_by_ranks
+from tests.processes import saved_by_ranks
 
 WORLD_SIZE = 2
 
@@ -37,10 +37,10 @@ def twice(loss: Any, views: list[torch.Tensor]) -> None:
     torch.stack([g.square().sum() for g in gradients]).sum().backward()
 
 
-def run_rank(rank: int, port: int, folder: str) -> None:
+def run_rank(rank: int, port: int, folder: str, count: int) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=WORLD_SIZE)
+    dist.init_process_group("gloo", rank=rank, world_size=count)
     results: dict[Any, Any] = {}
     for name, (count, loss) in LOSSES.items():
         for n, d in ((8, 20), (24, 5)):

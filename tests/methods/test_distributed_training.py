@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.ddp_training import DIMENSIONS, METHOD_CASES, PRECISIONS, train
+from tests.ddp_training import DIMENSIONS, METHOD_CASES, PRECISIONS, train, train_all
+from tests.processes import saved_by_ranks
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", params=[2, 4], ids=["2 processes", "4 processes"])
 def distributed(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Any]:
-    processes = request.param
-    results = tmp_path_factory.mktemp("ddp") / "results.pt"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *(f"--nproc-per-node={processes}", "-m", "tests.ddp_training", str(results)),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return processes, [torch.load(f"{results}.{rank}") for rank in range(processes)]
+    return request.param, saved_by_ranks(train_all, tmp_path_factory.mktemp("ddp"), request.param)
 
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:

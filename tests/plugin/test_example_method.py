@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "spectral_contrastive"
 NAME = "spectral_contrastive"
 SMALL = (
@@ -18,10 +20,13 @@ SMALL = (
 )
 
 
-def run(*words: str) -> str:
+def python(*words: str) -> None:
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+
+
+def run(command: str, *words: str) -> str:
+    return processes.run(f"mixbt_plugin.apps.{command}", *words).stdout
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, site = tmp_path / "source", tmp_path / "site"
     shutil.copytree(EXAMPLE, source)
     pip = ("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target")
-    run(*pip, str(site), str(source))
+    python(*pip, str(site), str(source))
     monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ['PYTHONPATH']}")
 
 
@@ -44,12 +49,12 @@ def test_it_is_as_short_as_it_says() -> None:
 @pytest.mark.usefixtures("installed")
 def test_our_commands_know_it() -> None:
     config = ("--config-path", str(EXAMPLE / "configs"), "--config-name", NAME)
-    run("-m", "mixbt_plugin.apps.pretrain", *config, *SMALL)
+    run("pretrain", *config, *SMALL)
     (checkpoint,) = Path("models").rglob("*.ckpt")
-    knn = run("-m", "mixbt_plugin.apps.knn", f"pretrained_checkpoint={checkpoint}", "k=[1]")
+    knn = run("knn", f"pretrained_checkpoint={checkpoint}", "k=[1]")
     assert "backbone" in knn
     linear = run(
-        *("-m", "mixbt_plugin.apps.linear", "--config-path", "linear", "--config-name", "mnist5k"),
+        *("linear", "--config-path", "linear", "--config-name", "mnist5k"),
         *(f"pretrained_feature_extractor={checkpoint}", *SMALL),
     )
     assert "linear, offline, last epoch" in linear
@@ -61,7 +66,7 @@ def test_it_is_compared() -> None:
     config = EXAMPLE / "configs" / NAME
     steps = ("optimizer.batch_size=2000", "data.num_workers=0", "+backbone.kwargs.width=8")
     run(
-        *("-m", "mixbt_plugin.apps.compare", "--config-name", "mnist5k", "output_dir=compared"),
+        *("compare", "--config-name", "mnist5k", "output_dir=compared"),
         *("~arms.mixbt", "~arms.barlow_twins", f"+arms.theirs.config={config}"),
         f"overrides={list(steps)}",
         *("seeds=[1]", "budget.amount=1", "evaluation.epochs=1", "evaluation.linear_labels=100"),
@@ -76,7 +81,7 @@ def test_solo_learns_own_script_knows_it(checkout: Path, tmp_path: Path) -> None
     from tests.images import image_folder
     from tests.plugin.test_stock_solo_learn import overrides
 
-    run(
+    python(
         *(str(checkout / "main_pretrain.py"), "--config-path", str(EXAMPLE / "configs")),
         *("--config-name", NAME, *overrides(image_folder(tmp_path / "images"))),
     )
