@@ -11,10 +11,11 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from mixbt_plugin.apps.overrides import adding_new_keys, with_quoted_paths
+from mixbt_plugin.apps.overrides import adding_new_keys, refuse_unread, with_quoted_paths
 from mixbt_plugin.apps.renamed import renamed
 from mixbt_plugin.settings import ConfigError, RunError
 
@@ -72,6 +73,7 @@ def run_command(
 
     def task(cfg: DictConfig) -> Any:
         try:
+            refuse_unread(cfg, HydraConfig.get().overrides.task)
             return getattr(import_module(module), action)(cfg)
         except (ConfigError, RunError) as error:
             _end(name, _message(error), 2 if isinstance(error, ConfigError) else 1)

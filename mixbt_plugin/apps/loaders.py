@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from mixbt_plugin.apps.restoring import Resumed
 from mixbt_plugin.apps.seeding import EpochBatchSampler, EpochSampler, SeededDataset
@@ -57,7 +57,8 @@ def train_loader(
             f"only {len(dataset)} images, and incomplete batches are dropped."
         )
     if augmentation is None:
-        return _loader(SeededDataset(dataset, cfg.seed), cfg, sampler=sampler, drop_last=True)
+        seeded = SeededDataset(dataset, cfg.seed)
+        return _loader(seeded, cfg, sampler=sampler, drop_last=True, collate_fn=_of_one_shape)
     device = trainer.strategy.root_device
     there = on_accelerator(device)
     batches = BatchViews(dataset, augmentation, cfg.seed, trainer.global_rank, compute=not there)
@@ -111,6 +112,18 @@ class ViewsOnDevice:
 def on_accelerator(device: torch.device) -> bool:
     """Whether views are computed on a device, rather than in the loader's processes."""
     return device.type != "cpu"
+
+
+def _of_one_shape(batch: list[Any]) -> Any:
+    try:
+        return default_collate(batch)
+    except RuntimeError as error:
+        if "equal size" not in str(error):
+            raise
+        raise ConfigError(
+            "augmentations: with rrc.enabled=False and one number as crop_size images of different "
+            f"shapes become views of different shapes; expected [height, width]. ({error})"
+        ) from error
 
 
 def _as_it_is(batch: Any) -> Any:

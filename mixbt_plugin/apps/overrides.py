@@ -1,19 +1,25 @@
-"""Overrides that Hydra refuses: paths that its grammar does not take, keys that are new."""
+"""Overrides that Hydra refuses, and overrides that it takes but nobody reads."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from mixbt_plugin.settings import ConfigError
 
 PATH_KEYS = (
     *("resume_from_checkpoint", "pretrained_checkpoint", "pretrained_feature_extractor"),
     *("train_path", "val_path", "train_subset", "dir", "output_dir", "folder", "config_path"),
 )
 """Keys whose values are paths, by the last word of their dotted names."""
+RECIPE_KEYS = ("view", "second_view", "further_views", "lambs", "mus", "half_mus")
+"""What shipped recipes name for themselves and interpolate from. An override of the key that reads
+one, such as ``method_kwargs.lamb``, leaves it over."""
 MULTIRUN_FLAGS = ("--multirun", "-m")
 T = TypeVar("T")
 
@@ -58,6 +64,39 @@ def adding_new_keys(compose: Callable[[list[str]], T], words: list[str]) -> T:
             if not new:
                 raise
             words = [f"++{word}" if word in new else word for word in words]
+
+
+def refuse_unread(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses overrides of what a recipe names for itself where no key takes it any more.
+
+    Args:
+        cfg: composed of these overrides, not resolved.
+        overrides: in Hydra's grammar.
+
+    Raises:
+        ConfigError: names one, such as ``view.crop_size=24`` where ``augmentations`` is given.
+    """
+    written: dict[str, object] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
+    left_over: list[str] = []
+    while unread := [key for key in RECIPE_KEYS if key in written and not mentions(written, key)]:
+        left_over += unread
+        written = {key: value for key, value in written.items() if key not in unread}
+    for word in overrides:
+        key = re.split(r"[.=]", word.lstrip("+"), maxsplit=1)[0]
+        if key in left_over:
+            raise ConfigError(
+                f"{word}: nothing reads {key} any more, since the key that takes ${{{key}}} is "
+                "overridden too; expected one of both overrides."
+            )
+
+
+def mentions(written: object, name: str) -> bool:
+    """Whether a key of a config, not resolved, is interpolated from one of this name."""
+    if isinstance(written, dict):
+        return any(mentions(value, name) for value in written.values())
+    if isinstance(written, list):
+        return any(mentions(value, name) for value in written)
+    return isinstance(written, str) and bool(re.search(rf"\$\{{.*\b{re.escape(name)}\b", written))
 
 
 def _quoted(word: str, multirun: bool) -> str:

@@ -35,6 +35,7 @@ from mixbt_plugin.data import (
 from mixbt_plugin.data.sources import SOURCES
 from mixbt_plugin.host import METHODS, parse_pretrain_cfg
 from mixbt_plugin.registry import register
+from mixbt_plugin.settings import pipeline_names
 
 
 def pretrain(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
@@ -61,6 +62,9 @@ def pretrain(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     training.prepare(cfg, check_pretraining)
     cfg = parse_pretrain_cfg(cfg)
     fit_backbone_to_views(cfg)
+    from_dali, in_batches = cfg.data.format == "dali", cfg.data.get("augment") == "batch"
+    names = pipeline_names(cfg)  # Now: the method takes their values.
+    augmentation = batch_augmentation(cfg) if in_batches else None
     seed_everything(cfg.seed, workers=True)
     model = METHODS[cfg.method](cfg)
     resumed = checkpoint_to_resume(cfg, cfg.method)
@@ -72,10 +76,8 @@ def pretrain(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
         start_from(model, given)
     model = training.set_up(model, cfg)
 
-    from_dali, in_batches = cfg.data.format == "dali", cfg.data.get("augment") == "batch"
-    augmentation = batch_augmentation(cfg) if in_batches else None
     transform = as_tensor if in_batches else pretrain_transform(cfg)
-    images = None if from_dali else pretrain_dataset(cfg, transform)
+    images = None if from_dali else pretrain_dataset(cfg, transform, names)
     evaluated = network_images(cfg.data.dataset, Said("augmentations", cfg.augmentations[0]))
     validation = _validation(cfg, evaluated)
     metrics = {

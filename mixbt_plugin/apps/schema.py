@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -13,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mixbt_plugin.apps.overrides import RECIPE_KEYS, mentions
 from mixbt_plugin.apps.pictures import require_matplotlib
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.training import device_ids, on_gpu, require_backbone, require_known
@@ -88,11 +88,6 @@ def check_linear(cfg: DictConfig) -> None:
         check_dali(cfg)
 
 
-RECIPE_KEYS = ("view", "second_view", "further_views", "lambs", "mus", "half_mus")
-"""What shipped recipes name for themselves and interpolate from. An override of the key that reads
-one, such as ``method_kwargs.lamb``, leaves it over."""
-
-
 def check_keys(cfg: DictConfig, declaration: type[Section]) -> None:
     """Checks each key by itself, brings the values into their types and fills in defaults.
 
@@ -114,8 +109,9 @@ def check_keys(cfg: DictConfig, declaration: type[Section]) -> None:
     unread = [key for key in SOLO_LEARN_SCRIPT if given.pop(key, None) is not None]
     if unread:
         say("unread", f"{', '.join(unread)}: only solo-learn's own script reads this")
+    written = OmegaConf.to_container(cfg, resolve=False)
     for name in set(given) - set(declaration.model_fields):
-        if name in RECIPE_KEYS or _interpolated_from(cfg, name):
+        if name in RECIPE_KEYS or mentions(written, str(name)):
             del given[name]
     names = pipeline_names(cfg)
     places = {f"augmentations[{place}]": name for place, name in enumerate(names)}
@@ -127,19 +123,6 @@ def check_keys(cfg: DictConfig, declaration: type[Section]) -> None:
             OmegaConf.update(cfg, name, pipeline, merge=False)
     elif "augmentations" in declaration.model_fields:
         cfg.augmentations = pipelines
-
-
-def _interpolated_from(cfg: DictConfig, name: str) -> bool:
-    mention = re.compile(rf"\$\{{.*\b{re.escape(str(name))}\b")
-
-    def mentions(written: Any) -> bool:
-        if isinstance(written, dict):
-            return any(map(mentions, written.values()))
-        if isinstance(written, list):
-            return any(map(mentions, written))
-        return isinstance(written, str) and mention.search(written) is not None
-
-    return mentions(OmegaConf.to_container(cfg, resolve=False))
 
 
 def _is_a_method(registered: Any) -> bool:

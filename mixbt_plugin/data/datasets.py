@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from mixbt_plugin.data.files import (
 from mixbt_plugin.data.h5 import H5Images, h5_classes
 from mixbt_plugin.data.memory import ArrayImages, array_of, decode
 from mixbt_plugin.data.properties import properties
-from mixbt_plugin.data.reading import ReadableImages, look_at_a_few, targets_of
+from mixbt_plugin.data.reading import ReadableImages, look_at_a_few, shapes_of_a_few, targets_of
 from mixbt_plugin.data.sources import SOURCES
 from mixbt_plugin.data.subsets import take_part
 from mixbt_plugin.data.transfer import ARRAYS, TRANSFER, transfer_arrays, transfer_files
 from mixbt_plugin.host import imagenet100_classes
-from mixbt_plugin.settings import ConfigError
+from mixbt_plugin.settings import ConfigError, pipeline_names, plain
+from mixbt_plugin.views import ViewSettings
 
 Transform = Callable[[Any], Any]
 DOWNLOADED: dict[str, Any] = {"cifar10": CIFAR10, "cifar100": CIFAR100, "stl10": STL10}
@@ -50,7 +51,9 @@ class WithIndex(Dataset[Any]):
         return len(self.images)
 
 
-def pretrain_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
+def pretrain_dataset(
+    cfg: DictConfig, transform: Transform, names: Sequence[str] | None = None
+) -> Dataset[Any]:
     """Training images of a parsed pre-training config, as (index, views, class).
 
     Args:
@@ -59,18 +62,38 @@ def pretrain_dataset(cfg: DictConfig, transform: Transform) -> Dataset[Any]:
             default). ``data.in_memory`` (true for Tiny-ImageNet, else false) reads image files
             once, into one array; CIFAR, STL-10 and the sources always are one.
         transform: from a PIL image to views.
+        names: what the user calls the pipelines; by default `pipeline_names`.
 
     Returns:
         The data set; of STL-10 ``train+unlabeled``, with ``data.no_labels`` ``unlabeled`` alone.
 
     Raises:
-        ValueError: a folder is missing or empty, or there is no such part.
+        ValueError: a folder is missing or empty, or there is no such part; or whole images
+            of different shapes are taken at one length of the shorter side.
         ModuleNotFoundError: the package that carries or reads the images is missing.
     """
     files = _images(cfg, "train", transform, pretrain=True)
+    if not isinstance(files, ArrayImages):
+        _require_views_of_one_shape(cfg, files, names or pipeline_names(cfg))
     images = WithIndex(_kept(files, transform, cfg) if _in_memory(cfg, files) else files)
     images.targets = targets_of(files)
     return take_part(ReadableImages(images, skip=_skips(cfg)), cfg)
+
+
+def _require_views_of_one_shape(cfg: DictConfig, files: Any, names: Sequence[str]) -> None:
+    for name, entry in zip(names, plain(cfg.get("augmentations")) or []):
+        view = ViewSettings.read(entry, (0.0,) * 3, (1.0,) * 3)
+        if len(view.crop_size) == 2:
+            continue
+        shapes = {view.view_size(*shape): shape for shape in shapes_of_a_few(files)}
+        if len(shapes) > 1:
+            (one, other), ((h, w), (height, width)) = list(shapes)[:2], list(shapes.values())[:2]
+            raise ConfigError(
+                f"{name}.crop_size={view.crop_size[0]} with {name}.rrc.enabled=False is the length "
+                f"of the shorter side: images of {h} x {w} and of {height} x {width} become views "
+                f"of {one[0]} x {one[1]} and of {other[0]} x {other[1]}, which make no batch; "
+                "expected [height, width]."
+            )
 
 
 def _in_memory(cfg: DictConfig, images: Any) -> bool:

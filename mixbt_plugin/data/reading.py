@@ -150,8 +150,8 @@ def look_at_a_few(images: Any, *, skip: bool) -> None:
     Raises:
         UnreadableImageError: one cannot be read, or none.
     """
-    indexes = sorted({place * len(images) // LOOKED_AT for place in range(LOOKED_AT)})
     unreadable, of_one_colour = [], []
+    indexes = _few(images)
     for index in indexes:
         try:
             image = images.read(index)
@@ -171,6 +171,22 @@ def look_at_a_few(images: Any, *, skip: bool) -> None:
             f"{of_one_colour[0]}",
             stacklevel=2,
         )
+
+
+def shapes_of_a_few(images: Any) -> list[tuple[int, int]]:
+    """Heights and widths of the images that `look_at_a_few` looks at, each once."""
+    shapes = []
+    for index in _few(images):
+        try:
+            width, height = images.read(index).size
+        except UnreadableImageError:
+            continue
+        shapes.append((height, width))
+    return list(dict.fromkeys(shapes))
+
+
+def _few(images: Any) -> list[int]:
+    return sorted({place * len(images) // LOOKED_AT for place in range(LOOKED_AT)})
 
 
 def count_replaced(images: Any) -> int:

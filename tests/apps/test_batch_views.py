@@ -14,6 +14,7 @@ from mixbt_plugin.apps.pretrain import pretrain
 from mixbt_plugin.apps.seeding import EpochSampler
 from mixbt_plugin.checkpoints import read_checkpoint
 from mixbt_plugin.data import as_tensor, batch_augmentation, pretrain_dataset
+from mixbt_plugin.settings import ConfigError
 from tests.apps.composing import composed
 
 SMALL = (
@@ -78,7 +79,5 @@ def test_refused() -> None:
 
 @pytest.mark.parametrize("key,value", [("interpolation", "bilinear"), ("after_color", True)])
 def test_other_crops_than_solo_learns_are_refused(key: str, value: Any) -> None:
-    cfg = composed("pretrain/mnist5k/mixbt.yaml")
-    cfg.augmentations[0].rrc = {**cfg.augmentations[0].rrc, key: value}
-    with pytest.raises(ValueError, match=rf"view.rrc.{key}={value!r}"):
-        batch_augmentation(cfg)
+    with pytest.raises(ConfigError, match=rf"^view.rrc.{key}={value!r} with data.augment='batch'"):
+        train(f"+view.rrc.{key}={value}", path="pretrain/mnist5k/mixbt.yaml")

@@ -138,6 +138,51 @@ def test_a_key_that_the_config_does_not_hold_needs_no_plus(
     assert "method_kwargs.mix_alpha=-1" in said
 
 
+OWN_PIPELINE = "augmentations=[{rrc:{enabled:false},crop_size:16,num_crops:2}]"
+
+
+@pytest.mark.parametrize(
+    "recipe,words,refused",
+    [
+        ("mnist5k/mixbt", [OWN_PIPELINE, "view.crop_size=8"], "view.crop_size=8"),
+        (
+            "cifar/multiaug_mixbt",
+            ["augmentations=[${view}]", "further_views.num_crops=6"],
+            "further",
+        ),
+        (
+            "parity/fastssl/imagenet100/multiaug_barlow_twins_2views",
+            ["method_kwargs.lamb=1", "lambs.512=1"],
+            "lambs",
+        ),
+    ],
+)
+def test_an_override_that_another_one_leaves_unread_is_refused(
+    recipe: str,
+    words: list[str],
+    refused: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, _, name = recipe.rpartition("/")
+    path = ["--config-path", folder if "/" in folder else f"pretrain/{folder}"]
+    status, said = stopped_with(
+        "pretrain", [*path, "--config-name", name, *words], monkeypatch, capsys
+    )
+    assert status == 2
+    assert said.startswith(f"mixbt-pretrain: {refused}") and "nothing reads" in said
+
+
+def test_in_an_arm_of_a_comparison_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = f'arms.mixbt.overrides=["{OWN_PIPELINE}","view.crop_size=8"]'
+    status, said = stopped_with(
+        "compare", ["--config-name", "mnist5k", overrides], monkeypatch, capsys
+    )
+    assert (status, "arms.mixbt: view.crop_size=8: nothing reads view" in said) == (2, True), said
+
+
 class Broken(Dataset[Any]):
     def __len__(self) -> int:
         return 1

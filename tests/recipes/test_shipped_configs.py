@@ -10,8 +10,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from mixbt_plugin.apps.overrides import RECIPE_KEYS
 from mixbt_plugin.apps.pretrain import pretrain
-from mixbt_plugin.apps.schema import RECIPE_KEYS
 from mixbt_plugin.keys import SOLO_LEARN_SCRIPT, PretrainConfig
 from mixbt_plugin.registry import register
 from tests.made_images import make, make_unlabelled, without_checksums

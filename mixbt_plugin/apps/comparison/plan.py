@@ -24,7 +24,7 @@ from mixbt_plugin.apps.command import PACKAGE, shipped_or_own
 from mixbt_plugin.apps.comparison.evaluator import MEASURES_FILE
 from mixbt_plugin.apps.comparison.images import evaluation_images
 from mixbt_plugin.apps.image_sizes import fit_backbone_to_views
-from mixbt_plugin.apps.overrides import adding_new_keys
+from mixbt_plugin.apps.overrides import adding_new_keys, refuse_unread
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import as_tensor, pretrain_dataset
 from mixbt_plugin.host import METHODS, parse_pretrain_cfg
@@ -131,6 +131,7 @@ def composed_arm(arm: CompareArm, comparison: CompareConfig) -> DictConfig:
     with initialize_config_dir(str(folder), version_base="1.2"):
         overrides = [*comparison.overrides, *arm.overrides]
         cfg = adding_new_keys(lambda words: compose(path.name, words), overrides)
+    refuse_unread(cfg, overrides)
     OmegaConf.set_struct(cfg, False)
     # The evaluator measures instead, and what is not trained on costs no time.
     cfg.update({"knn_eval": {"enabled": False}, "num_sanity_val_steps": 0})
