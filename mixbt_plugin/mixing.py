@@ -64,6 +64,12 @@ def mix_images(x_a: Tensor, x_b: Tensor, mixing: Mixing) -> Tensor:
 
     Returns:
         Mixed images of the shape, type and device of ``x_a``.
+
+    Example:
+        >>> import torch
+        >>> mixing = Mixing(0.25, torch.tensor([1, 0]))
+        >>> mix_images(torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4), mixing)[0, 0, 0, 0].item()
+        0.75
     """
     mix, perm = mixing.to(x_a.device)
     if isinstance(mix, Tensor):

@@ -22,6 +22,11 @@ def alignment(z_a: Tensor, z_b: Tensor, *, power: float = 2.0) -> Tensor:
 
     Returns:
         0 where both views of every image are alike, 0-dim in float64.
+
+    Example:
+        >>> import torch
+        >>> alignment(torch.eye(3), 2 * torch.eye(3)).item()  # directions count, not lengths
+        0.0
     """
     a, b = F.normalize(z_a.detach().double()), F.normalize(z_b.detach().double())
     return (a - b).norm(dim=1).pow(power).mean()

@@ -17,6 +17,11 @@ def dead_dimensions(z: Tensor) -> Tensor:
 
     Returns:
         A number in [0, D], 0-dim, int64.
+
+    Example:
+        >>> import torch
+        >>> dead_dimensions(torch.tensor([[1.0, 0.5], [2.0, 0.5]])).item()
+        1
     """
     z = z.detach().double()
     return (z.std(dim=0, correction=0) <= DEAD * z.square().mean().sqrt()).sum()

@@ -59,6 +59,11 @@ def rank_me(z: Tensor, *, epsilon: float = EPSILON) -> Tensor:
 
     Returns:
         A number in [0, min(N, D)], 0-dim in float64.
+
+    Example:
+        >>> import torch
+        >>> round(rank_me(torch.eye(5)).item(), 3)  # five equal directions
+        5.0
     """
     return effective_rank(eigenvalues(z, centred=False).sqrt(), epsilon=epsilon)
 

@@ -82,6 +82,14 @@ def mixed_barlow_twins_loss(
     Raises:
         TypeError, ValueError: inputs of another type, shape or range than said above.
         FloatingPointError: the loss is NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> x, perm = torch.randn(8, 16), torch.randperm(8)
+        >>> mixed = 0.3 * x + 0.7 * x[perm]
+        >>> terms = mixed_barlow_twins_loss(x, x, mixed, perm=perm, mix=0.3)
+        >>> terms._fields
+        ('loss', 'barlow_twins', 'regularizer', 'on_diag', 'off_diag')
     """
     check_choice("target", target, target_choices)
     embeddings = {"z_a": z_a, "z_b": z_b, "z_m": z_m}

@@ -63,6 +63,12 @@ def multiview_barlow_twins_loss(
     Raises:
         TypeError, ValueError: inputs of another type or shape than said above.
         FloatingPointError: the loss is NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> views = torch.randn(4, 8, 16)  # 4 views of 8 images
+        >>> multiview_barlow_twins_loss(list(views), pairing="mean").loss.shape
+        torch.Size([])
     """
     check_choice("pairing", pairing, pairing_choices)
     embeddings = named_views(views)

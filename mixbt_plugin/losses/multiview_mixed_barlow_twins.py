@@ -77,6 +77,13 @@ def multiview_mixed_barlow_twins_loss(
     Raises:
         TypeError, ValueError: inputs of another type, shape or range than said above.
         FloatingPointError: the loss is NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> views, perm = torch.randn(4, 8, 16), torch.randperm(8)
+        >>> terms = multiview_mixed_barlow_twins_loss(list(views), views[0], perm=perm, mix=1.0)
+        >>> terms.loss.shape
+        torch.Size([])
     """
     check_choice("pairing", pairing, pairing_choices)
     embeddings = {**named_views(views), "z_m": z_m}

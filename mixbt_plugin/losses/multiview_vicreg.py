@@ -71,6 +71,12 @@ def multiview_vicreg_loss(
     Raises:
         TypeError, ValueError: inputs of another type or shape than said above.
         FloatingPointError: the loss is NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> z = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
+        >>> multiview_vicreg_loss([z, z, z]).loss.item()  # equal, spread and uncorrelated
+        0.0
     """
     check_choice("pairing", pairing, pairing_choices)
     embeddings = named_views(views)

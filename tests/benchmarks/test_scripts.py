@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import communication, loss, loss_against, loss_views, memory
+from benchmarks import communication, gradient_audit, loss, loss_against, loss_views, memory
 from benchmarks.loss import OBJECTIVES
 from mixbt_plugin.losses import barlow_twins_loss
 
@@ -35,6 +35,14 @@ def test_communication_counts_bytes(capsys: pytest.CaptureFixture[str]) -> None:
     # The views go out and their gradients come back: 2 · 2 · 8 · 4096 float32, 0.5 MiB.
     assert 0.5 <= float(row[4]) < 0.52
     assert float(row[-2]) == 64.0
+
+
+def test_the_gradient_of_two_processes_is_audited(capsys: pytest.CaptureFixture[str]) -> None:
+    gradient_audit.main()
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "ddp=" in line]
+    lengths = {row[1].strip().rpartition("=")[2]: float(row[3]) for row in rows}
+    assert lengths["exact"] == 1.0
+    assert lengths["legacy"] < 0.6
 
 
 def test_memory_has_a_row_for_each_number_of_processes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,98 @@
+"""Is the gradient of two processes that of one? ``python -m benchmarks.gradient_audit``.
+
+A small network is given a batch by one process, and half of it by each of two that average their
+gradients, as DDP does. Ours beside what else is installed: lightly, solo-learn.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from importlib.metadata import version
+from multiprocessing.queues import SimpleQueue
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, multiprocessing, nn
+from torch.multiprocessing.spawn import spawn
+
+from benchmarks.interleaved import machine, table
+from mixbt_plugin.losses import barlow_twins_loss
+
+PROCESSES = 2
+ROWS, DIM = 128, 256
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def losses() -> dict[str, Loss]:
+    """Barlow Twins of each package that is there."""
+    found: dict[str, Loss] = {
+        f"mixbt_plugin, ddp={ddp}": partial(_ours, ddp) for ddp in ("exact", "legacy", "local")
+    }
+    with suppress(ImportError):
+        lightly = import_module("lightly.loss").BarlowTwinsLoss
+        name = f"lightly {version('lightly')}"
+        found[name] = lightly()
+        found[f"{name}, gather_distributed=True"] = lightly(gather_distributed=True)
+    with suppress(ImportError):
+        found["solo-learn"] = import_module("solo.losses.barlow").barlow_loss_func
+    return found
+
+
+def _ours(ddp: str, z_a: Tensor, z_b: Tensor) -> Tensor:
+    return barlow_twins_loss(z_a, z_b, ddp=ddp).loss  # type: ignore[arg-type]
+
+
+def gradient(loss: Loss, rank: int, count: int) -> Tensor:
+    """Of the network's weights, averaged over the processes, each with its share of the rows."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(ROWS, 64, generator=generator)
+    views = [images + 0.5 * torch.randn(ROWS, 64, generator=generator) for _ in range(2)]
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, DIM))
+    loss(*(network(view.chunk(count)[rank]) for view in views)).backward()
+    found = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+    if count > 1:
+        dist.all_reduce(found)
+    return found / count
+
+
+def run_rank(rank: int, address: str, results: SimpleQueue[list[list[object]]]) -> None:
+    """One process: what each loss gives."""
+    expected = {name: gradient(loss, 0, 1) for name, loss in losses().items()}
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=PROCESSES)
+    rows: list[list[object]] = []
+    for name, loss in losses().items():
+        found, right = gradient(loss, rank, PROCESSES), expected[name]
+        rows.append(
+            [
+                name,
+                f"{100 * float((found - right).norm() / right.norm()):.2g} %",
+                f"{float(found.norm() / right.norm()):.3f}",
+                f"{float(torch.cosine_similarity(found, right, dim=0)):.4f}",
+            ]
+        )
+    if rank == 0:
+        results.put(rows)
+    dist.barrier()
+    os._exit(0)  # as in benchmarks.communication
+
+
+def main() -> None:
+    """The command."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    results: SimpleQueue[list[list[object]]] = multiprocessing.get_context("spawn").SimpleQueue()
+    spawn(run_rank, args=(address, results), nprocs=PROCESSES)
+    print(f"{machine()}. Gradient of {PROCESSES} processes with {ROWS // PROCESSES} rows each")
+    print(f"against that of one process with {ROWS}, D = {DIM}.\n")
+    print(table(("Barlow Twins of", "difference", "length", "cosine"), results.get()))
+
+
+if __name__ == "__main__":
+    main()
