@@ -28,7 +28,7 @@ from mixbt_plugin.apps.overrides import adding_new_keys, refuse_unread
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import as_tensor, pretrain_dataset
 from mixbt_plugin.host import METHODS, parse_pretrain_cfg
-from mixbt_plugin.keys import CompareArm, CompareConfig
+from mixbt_plugin.keys import CompareArm, CompareConfig, PretrainConfig, complete
 from mixbt_plugin.settings import ConfigError
 
 RUN_FILE = "run.yaml"
@@ -87,7 +87,7 @@ class Run:
         """Raises ValueError where the folder holds a run that is not this one."""
         if not (self.folder / RUN_FILE).is_file():
             return
-        theirs, ours = _flat(Run.read(self.folder)._content()), _flat(self._content())
+        theirs, ours = (_flat(run._completed()) for run in (Run.read(self.folder), self))
         for key in sorted({*theirs, *ours} - set(MAY_DIFFER)):
             if theirs.get(key) != ours.get(key):
                 raise ConfigError(
@@ -95,6 +95,12 @@ class Run:
                     f"this comparison has {ours.get(key)!r}. Give the arm another name or the "
                     "comparison another output_dir."
                 )
+
+    def _completed(self) -> dict[str, Any]:
+        """With the defaults of keys that there were not yet when it was written."""
+        cfg = OmegaConf.create(self.cfg)
+        complete(cfg, PretrainConfig)
+        return {**self._content(), "cfg": OmegaConf.to_container(cfg)}
 
     def _content(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if key != "folder"}
