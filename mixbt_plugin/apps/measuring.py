@@ -58,25 +58,23 @@ class Measures:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._of = {kind: Diagnostics().to(device) for kind in KINDS}
+        self._device = device
+        self._of: dict[str, Diagnostics] = {}
 
     def update(self, outputs: Sequence[Mapping[str, Tensor]]) -> None:
         """Takes a method's outputs, those of each view of a batch."""
         for kind, key in KINDS.items():
             if key in outputs[0]:
-                self._of[kind].update(torch.stack([out[key].float() for out in outputs], dim=1))
+                measured = self._of.setdefault(kind, Diagnostics().to(self._device))
+                measured.update(torch.stack([out[key].float() for out in outputs], dim=1))
 
     def compute(self) -> dict[str, dict[str, Tensor]]:
         """The measures of each kind that there is, over all processes."""
-        return {kind: one.compute() for kind, one in self._of.items() if one.update_called}
+        return {kind: one.compute() for kind, one in self._of.items()}
 
     def first_views(self) -> dict[str, Tensor]:
         """The features (N, F) of this process that all measures of one view are of."""
-        return {
-            kind: torch.cat(list(one.views))[:, 0]
-            for kind, one in self._of.items()
-            if one.update_called
-        }
+        return {kind: torch.cat(list(one.views))[:, 0] for kind, one in self._of.items()}
 
 
 @contextmanager
