@@ -24,7 +24,7 @@ def lidar(views: Tensor, *, delta: float = DELTA, epsilon: float = EPSILON) -> T
 
     Args:
         views: features (N, V, D) of V >= 2 views of each of N >= 2 images: true groups, whole.
-        delta: the paper's δ.
+        delta: the paper's δ; no less than what rounding makes of ``Σ_w``.
         epsilon: the paper's ε.
 
     Returns:
@@ -43,6 +43,9 @@ def lidar(views: Tensor, *, delta: float = DELTA, epsilon: float = EPSILON) -> T
     means = z.mean(dim=1)
     within = (z - means[:, None]).flatten(0, 1) / (n * count) ** 0.5
     between = (means - means.mean(dim=0)) / n**0.5
+    # Below the rounding of features that have exploded δ would leave the sums singular.
+    rounding = min(within.shape) * torch.finfo(z.dtype).eps * float(within.square().sum())
+    delta = max(delta, rounding)
     if len(within) < dim:
         # B (δI + WᵀW)⁻¹ Bᵀ = (BBᵀ - BWᵀ (δI + WWᵀ)⁻¹ WBᵀ) / δ
         inner = within @ within.T + delta * torch.eye(len(within), dtype=z.dtype, device=z.device)

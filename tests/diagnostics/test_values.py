@@ -146,3 +146,13 @@ def test_dead_dimensions_are_counted_and_have_no_correlation() -> None:
     z[:, 2] = 0.7
     assert int(dead_dimensions(z)) == 1
     assert float(off_diagonal_energy(z)) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("dim", [512, 16])
+def test_lidar_of_features_that_have_exploded(dim: int) -> None:
+    """δ is below their rounding, and half of the dimensions do not differ within an image."""
+    generator = torch.Generator().manual_seed(0)
+    views = torch.randn(32, 1, dim, generator=generator).repeat(1, 2, 1)
+    views[..., : dim // 2] += 0.3 * torch.randn(32, 2, dim // 2, generator=generator)
+    found = [float(lidar(scale * views)) for scale in (1e8, 1e10)]
+    assert 1 <= found[0] == pytest.approx(found[1], rel=1e-3)
