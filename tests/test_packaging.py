@@ -77,6 +77,6 @@ def test_the_quick_starts_config_runs_from_the_wheel(site: Path, tmp_path: Path)
     command = [sys.executable, "-m", "mixbt_plugin.apps.pretrain", "--config-path"]
     command += ["pretrain/mnist5k", "--config-name", "mixbt", "fast_dev_run=True"]
     command += ["+backbone.kwargs.width=8", "accelerator=cpu", "data.num_workers=0"]
-    environment = {**os.environ, "PYTHONPATH": str(site)}
+    environment = {**os.environ, "PYTHONPATH": str(site), "MIXBT_HOST": "embedded"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
