@@ -7,21 +7,16 @@ it stands what reducing the official codes' D x D matrices hands over.
 from __future__ import annotations
 
 import argparse
-import os
-import socket
 from collections.abc import Callable, Sequence
-from multiprocessing.queues import SimpleQueue
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import multiprocessing
-from torch.multiprocessing.spawn import spawn
 
 from benchmarks.interleaved import machine, table
 from benchmarks.loss import OBJECTIVES
+from benchmarks.ranks import of_first_rank
 
-PROCESSES = 2
 MATRICES = {"mixbt": 5, "multiaug_vicreg": 2}
 
 
@@ -51,11 +46,9 @@ class CountedBytes:
         return counted
 
 
-def run_rank(
-    rank: int, address: str, args: argparse.Namespace, results: SimpleQueue[list[list[object]]]
-) -> None:
-    """One process: counts for every objective on both sides."""
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=PROCESSES)
+def count(rank: int, join: Callable[[], None], args: argparse.Namespace) -> list[list[object]]:
+    """Counts of one process for every objective on both sides."""
+    join()
     torch.set_num_threads(1)
     torch.manual_seed(rank)
     rows: list[list[object]] = []
@@ -71,12 +64,7 @@ def run_rank(
                 found += [f"{counted.bytes / 2**20:.2f}", counted.calls]
             matrices = MATRICES.get(name, 1) * 4 * d * d / 2**20
             rows.append([name, args.n, d, *found, f"{matrices:.2f}"])
-    if rank == 0:
-        results.put(rows)
-    dist.barrier()
-    # With torch 2.5 destroying the group can wait for ever: Gloo's threads free the last tensors
-    # and need Python's lock, which is held meanwhile. Nothing is left to be cleaned up.
-    os._exit(0)
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,14 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--n", type=int, default=128, help="rows in each process")
     parser.add_argument("--d", nargs="+", type=int, default=[512, 2048, 8192])
     args = parser.parse_args(arguments)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    results = multiprocessing.get_context("spawn").SimpleQueue()
-    spawn(run_rank, args=(address, args, results), nprocs=PROCESSES)
+    rows = of_first_rank(count, args)
     print(machine())
     header = ["objective", "N a process", "D", "gram MiB", "calls", "dense MiB", "calls"]
-    print(table([*header, "official D x D MiB"], results.get()))
+    print(table([*header, "official D x D MiB"], rows))
 
 
 if __name__ == "__main__":

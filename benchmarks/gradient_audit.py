@@ -6,24 +6,20 @@ gradients, as DDP does. Ours beside what else is installed: lightly, solo-learn.
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
-from multiprocessing.queues import SimpleQueue
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, multiprocessing, nn
-from torch.multiprocessing.spawn import spawn
+from torch import Tensor, nn
 
 from benchmarks.interleaved import machine, table
+from benchmarks.ranks import PROCESSES, of_first_rank
 from mixbt_plugin.losses import barlow_twins_loss
 
-PROCESSES = 2
 ROWS, DIM = 128, 256
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -61,10 +57,10 @@ def gradient(loss: Loss, rank: int, count: int) -> Tensor:
     return found / count
 
 
-def run_rank(rank: int, address: str, results: SimpleQueue[list[list[object]]]) -> None:
-    """One process: what each loss gives."""
+def audit(rank: int, join: Callable[[], None]) -> list[list[object]]:
+    """What each loss gives, beside what it gives one process."""
     expected = {name: gradient(loss, 0, 1) for name, loss in losses().items()}
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=PROCESSES)
+    join()
     rows: list[list[object]] = []
     for name, loss in losses().items():
         found, right = gradient(loss, rank, PROCESSES), expected[name]
@@ -76,22 +72,15 @@ def run_rank(rank: int, address: str, results: SimpleQueue[list[list[object]]]) 
                 f"{float(torch.cosine_similarity(found, right, dim=0)):.4f}",
             ]
         )
-    if rank == 0:
-        results.put(rows)
-    dist.barrier()
-    os._exit(0)  # as in benchmarks.communication
+    return rows
 
 
 def main() -> None:
     """The command."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    results: SimpleQueue[list[list[object]]] = multiprocessing.get_context("spawn").SimpleQueue()
-    spawn(run_rank, args=(address, results), nprocs=PROCESSES)
+    rows = of_first_rank(audit)
     print(f"{machine()}. Gradient of {PROCESSES} processes with {ROWS // PROCESSES} rows each")
     print(f"against that of one process with {ROWS}, D = {DIM}.\n")
-    print(table(("Barlow Twins of", "difference", "length", "cosine"), results.get()))
+    print(table(("Barlow Twins of", "difference", "length", "cosine"), rows))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -63,8 +64,16 @@ def write_images(folder: Path, count: int) -> None:
         coarse.resize((32, 32), Image.Resampling.BICUBIC).save(path, quality=90)
 
 
-def commands(args: argparse.Namespace, images: Path) -> dict[str, list[str]]:
-    """A command for each alternative that is there; ``EPOCHS`` stands for their number."""
+class Way(NamedTuple):
+    """A command in which ``EPOCHS`` stands for their number, with what is on its import path."""
+
+    words: list[str]
+    host: str = "embedded"
+    path: tuple[Path, ...] = (ROOT,)
+
+
+def alternatives(args: argparse.Namespace, images: Path) -> dict[str, Way]:
+    """What is there to be timed."""
     bf16 = args.precision != "32"
     words = [
         *(f"data.train_path={images}", "data.val_path=null", f"data.num_workers={args.workers}"),
@@ -77,30 +86,32 @@ def commands(args: argparse.Namespace, images: Path) -> dict[str, list[str]]:
     quiet = ["enable_progress_bar=False", "enable_model_summary=False"]
     ours = [sys.executable, "-m", "mixbt_plugin.apps.pretrain", *CONFIG]
     found = {
-        "barlow_twins, data.augment=image": [*ours, "barlow_twins", *words, *quiet],
-        "barlow_twins, data.augment=batch": [
-            *(*ours, "barlow_twins", *words, *quiet, "data.augment=batch"),
-        ],
-        "mixbt, data.augment=batch": [*ours, "mixbt", *words, *quiet, "data.augment=batch"],
+        f"{name}, data.augment={augment}": Way(
+            [*ours, name, *words, *quiet, f"data.augment={augment}"]
+        )
+        for name, augment in (
+            *(("barlow_twins", "image"), ("barlow_twins", "batch")),
+            *(("mixbt", "image"), ("mixbt", "batch")),
+        )
     }
     if find_spec("lightly"):
         numbers = map(str, (args.batch, args.dim, args.workers, int(bf16)))
-        found["lightly"] = [sys.executable, "-c", LIGHTLY, str(images), "EPOCHS", *numbers]
+        found["lightly"] = Way([sys.executable, "-c", LIGHTLY, str(images), "EPOCHS", *numbers])
     if args.checkout:
-        script = str(Path(args.checkout).resolve() / "main_pretrain.py")
-        theirs = [sys.executable, script, *CONFIG]
-        found["solo-learn's script, its barlow_twins"] = [*theirs, "barlow_twins", *words]
-        found["solo-learn's script, mixbt"] = [*theirs, "mixbt", *words]
+        checkout = Path(args.checkout).resolve()
+        theirs = [sys.executable, str(checkout / "main_pretrain.py"), *CONFIG]
+        for name in ("barlow_twins", "mixbt"):
+            found[f"solo-learn's script, {name}"] = Way(
+                [*theirs, name, *words], "solo-learn", (ROOT, checkout)
+            )
     return found
 
 
-def seconds(command: Sequence[str], epochs: int, args: argparse.Namespace) -> float:
+def seconds(way: Way, epochs: int) -> float:
     """What a process of so many epochs takes."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MIXBT_HOST": "embedded"}
-    if command[1].endswith("main_pretrain.py"):
-        path = os.pathsep.join((str(ROOT), str(Path(args.checkout).resolve())))
-        environment |= {"PYTHONPATH": path, "MIXBT_HOST": "solo-learn"}
-    words = [word.replace("EPOCHS", str(epochs)) for word in command]
+    path = os.pathsep.join(map(str, way.path))
+    environment = {**os.environ, "PYTHONPATH": path, "MIXBT_HOST": way.host}
+    words = [word.replace("EPOCHS", str(epochs)) for word in way.words]
     with TemporaryDirectory() as folder:
         before = time.perf_counter()
         done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=folder)
@@ -109,11 +120,11 @@ def seconds(command: Sequence[str], epochs: int, args: argparse.Namespace) -> fl
     return time.perf_counter() - before
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command's options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkout", nargs="?", help="of solo-learn")
-    parser.add_argument("--images", type=int, default=1280)
+    parser.add_argument("--images", type=int, default=640)
     parser.add_argument("--epochs", type=int, default=3, help="of the longer process")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--batch", type=int, default=128)
@@ -121,14 +132,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--precision", default="32", help="bf16-mixed where the CPU has it")
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    args = parsed(arguments)
     with TemporaryDirectory() as folder:
         write_images(Path(folder), args.images)
-        ways = commands(args, Path(folder))
+        ways = alternatives(args, Path(folder))
         times: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(args.rounds):
-            for name, command in ways.items():
-                one, several = (seconds(command, n, args) for n in (1, args.epochs))
+            for name, way in ways.items():
+                one, several = (seconds(way, n) for n in (1, args.epochs))
                 times[name].append((several - one) / (args.epochs - 1))
     baseline = next(iter(times.values()))
     used = args.images // args.batch * args.batch

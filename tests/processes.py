@@ -13,12 +13,13 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import torch
 
 _SERVER = get_context("forkserver")
 _SERVER.set_forkserver_preload(
@@ -114,8 +115,6 @@ def saved_by_ranks(
     Returns:
         What was saved, as many as processes.
     """
-    import torch
-
     port = free_port()
     ranks = [Started(run_rank, rank, port, str(folder), count) for rank in range(count)]
     try:
@@ -154,14 +153,7 @@ def _run(
     os.environ.update(environment)
     ours = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [folder, *filter(None, ours)]
-    try:
-        target(*args)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    target(*args)
 
 
 def _run_module(module: str, words: Sequence[str]) -> None:

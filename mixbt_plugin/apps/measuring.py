@@ -65,8 +65,9 @@ class Measures:
         """Takes a method's outputs, those of each view of a batch."""
         for kind, key in KINDS.items():
             if key in outputs[0]:
-                measured = self._of.setdefault(kind, Diagnostics().to(self._device))
-                measured.update(torch.stack([out[key].float() for out in outputs], dim=1))
+                if kind not in self._of:
+                    self._of[kind] = Diagnostics().to(self._device)
+                self._of[kind].update(torch.stack([out[key].float() for out in outputs], dim=1))
 
     def compute(self) -> dict[str, dict[str, Tensor]]:
         """The measures of each kind that there is, over all processes."""

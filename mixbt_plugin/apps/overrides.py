@@ -82,7 +82,8 @@ def refuse_unread(cfg: DictConfig, overrides: Sequence[str]) -> None:
         left_over += unread
         written = {key: value for key, value in written.items() if key not in unread}
     for word in overrides:
-        key = re.split(r"[.=]", word.lstrip("+"), maxsplit=1)[0]
+        word = word.lstrip("+")
+        key = re.split(r"[.=]", word, maxsplit=1)[0]
         if key in left_over:
             raise ConfigError(
                 f"{word}: nothing reads {key} any more, since the key that takes ${{{key}}} is "

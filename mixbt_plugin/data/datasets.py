@@ -81,11 +81,12 @@ def pretrain_dataset(
 
 
 def _require_views_of_one_shape(cfg: DictConfig, files: Any, names: Sequence[str]) -> None:
-    for name, entry in zip(names, plain(cfg.get("augmentations")) or []):
-        view = ViewSettings.read(entry, (0.0,) * 3, (1.0,) * 3)
-        if len(view.crop_size) == 2:
-            continue
-        shapes = {view.view_size(*shape): shape for shape in shapes_of_a_few(files)}
+    entries = plain(cfg.get("augmentations")) or []
+    views = [ViewSettings.read(entry, (0.0,) * 3, (1.0,) * 3) for entry in entries]
+    of_one_length = [(name, view) for name, view in zip(names, views) if len(view.crop_size) == 1]
+    found = shapes_of_a_few(files) if of_one_length else []
+    for name, view in of_one_length:
+        shapes = {view.view_size(*shape): shape for shape in found}
         if len(shapes) > 1:
             (one, other), ((h, w), (height, width)) = list(shapes)[:2], list(shapes.values())[:2]
             raise ConfigError(

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import communication, gradient_audit, loss, loss_against, loss_views, memory
+from benchmarks import (
+    communication,
+    gradient_audit,
+    loss,
+    loss_against,
+    loss_views,
+    memory,
+    throughput,
+)
 from benchmarks.loss import OBJECTIVES
 from mixbt_plugin.losses import barlow_twins_loss
 
@@ -43,6 +51,15 @@ def test_the_gradient_of_two_processes_is_audited(capsys: pytest.CaptureFixture[
     lengths = {row[1].strip().rpartition("=")[2]: float(row[3]) for row in rows}
     assert lengths["exact"] == 1.0
     assert lengths["legacy"] < 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["barlow_twins, data.augment=image", "mixbt, data.augment=batch"])
+def test_a_training_is_timed_from_files_to_its_end(way: str, tmp_path: Path) -> None:
+    throughput.write_images(tmp_path, 64)
+    small = ["--batch", "32", "--dim", "16", "--workers", "0", "--backbone", "narrow_resnet10"]
+    args = throughput.parsed(small)
+    assert throughput.seconds(throughput.alternatives(args, tmp_path)[way], epochs=1) > 0
 
 
 def test_memory_has_a_row_for_each_number_of_processes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,10 +31,10 @@ def measure(views: Tensor) -> dict[str, float]:
     return {name: float(value) for name, value in diagnostics.compute().items()}
 
 
-def run_rank(rank: int, port: int, folder: str, count: int) -> None:
+def run_rank(rank: int, port: int, folder: str, world_size: int) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=count)
+    dist.init_process_group("gloo", rank=rank, world_size=world_size)
     torch.save(measure(features().chunk(WORLD_SIZE)[rank]), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 

@@ -37,10 +37,10 @@ def twice(loss: Any, views: list[torch.Tensor]) -> None:
     torch.stack([g.square().sum() for g in gradients]).sum().backward()
 
 
-def run_rank(rank: int, port: int, folder: str, count: int) -> None:
+def run_rank(rank: int, port: int, folder: str, world_size: int) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=count)
+    dist.init_process_group("gloo", rank=rank, world_size=world_size)
     results: dict[Any, Any] = {}
     for name, (count, loss) in LOSSES.items():
         for n, d in ((8, 20), (24, 5)):

@@ -26,13 +26,13 @@ def permutation(n: int) -> torch.Tensor:
     return torch.cat([reversed_rows(n) + rank * n for rank in range(PROCESSES)])
 
 
-def run_rank(rank: int, port: int, folder: str, count: int) -> None:
+def run_rank(rank: int, port: int, folder: str, world_size: int) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     device = torch.device(DEVICE.type, rank) if DEVICE.type == "cuda" else DEVICE
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=rank, world_size=count)
+    dist.init_process_group(backend, rank=rank, world_size=world_size)
     found: dict[Any, Any] = {}
     for name, (count, loss) in LOSSES.items():
         for n, d in SIZES:
