@@ -72,6 +72,7 @@ setup(
             "h5py>=3.8",
             "hypothesis>=6.100",
             "import-linter>=2",
+            "lightly>=1.5",
             "mypy>=1.10",
             "pytest>=8",
             "pytest-xdist>=3.6",

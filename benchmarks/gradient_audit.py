@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
+from typing import get_args
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks.interleaved import machine, table
 from benchmarks.ranks import PROCESSES, of_first_rank
+from mixbt_plugin.functional import Ddp
 from mixbt_plugin.losses import barlow_twins_loss
 
 ROWS, DIM = 128, 256
@@ -27,7 +29,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def losses() -> dict[str, Loss]:
     """Barlow Twins of each package that is there."""
     found: dict[str, Loss] = {
-        f"mixbt_plugin, ddp={ddp}": partial(_ours, ddp) for ddp in ("exact", "legacy", "local")
+        f"mixbt_plugin, ddp={ddp}": partial(_ours, ddp) for ddp in get_args(Ddp)
     }
     with suppress(ImportError):
         lightly = import_module("lightly.loss").BarlowTwinsLoss
@@ -39,8 +41,8 @@ def losses() -> dict[str, Loss]:
     return found
 
 
-def _ours(ddp: str, z_a: Tensor, z_b: Tensor) -> Tensor:
-    return barlow_twins_loss(z_a, z_b, ddp=ddp).loss  # type: ignore[arg-type]
+def _ours(ddp: Ddp, z_a: Tensor, z_b: Tensor) -> Tensor:
+    return barlow_twins_loss(z_a, z_b, ddp=ddp).loss
 
 
 def gradient(loss: Loss, rank: int, count: int) -> Tensor:

@@ -12,6 +12,12 @@ LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((\.\./[^)#\s]*)(#[^)\s]*)?\)")
 FORMULA = re.compile(r"^```math\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+def on_config(config: Any, **_: Any) -> Any:
+    """The address that a repository is cloned from becomes the one that it is read at."""
+    config.repo_url = (config.repo_url or "").removesuffix(".git")
+    return config
+
+
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     """Links that leave docs/ lead to the repository, or are text; formulas become MathML."""
     folder = posixpath.join("docs", posixpath.dirname(page.file.src_uri))

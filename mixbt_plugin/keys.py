@@ -137,7 +137,7 @@ class Data(Section):
         -1, "part of the training images", expected="a share in (0, 1), or -1 for all"
     )
     train_subset: str | None = setting(None, "file that lists the training images taken")
-    crop_to_box: bool = setting(True, "of cub200: crop to the bounding box")
+    crop_to_box: bool = setting(True, "of aircraft: crop to the bounding box")
     unreadable: Literal["stop", "skip"] = setting("stop", "at an image that cannot be read")
     color: bool = setting(False, "of photo_patches: colours")
 
@@ -163,7 +163,7 @@ class OtherData(Section):
     train_path: str | None = setting(None, "folder, or file of data.format=h5")
     val_path: str | None = setting(None, "likewise")
     format: Literal["image_folder", "h5"] | None = setting(None, "how it is read")
-    crop_to_box: bool | None = setting(None, "of cub200: crop to the bounding box")
+    crop_to_box: bool | None = setting(None, "of aircraft: crop to the bounding box")
     unreadable: Literal["stop", "skip"] | None = setting(None, "at an image that cannot be read")
     color: bool | None = setting(None, "of photo_patches: colours")
     augmentations: EvaluationImages = section("how images are brought to the network")
@@ -501,7 +501,15 @@ class Evaluation(Section):
     data: OtherData = section("the images")
 
 
-class KNNConfig(Evaluation):
+class Extraction(Evaluation):
+    """What the commands share that compute features."""
+
+    batch_size: int = setting(256, "images at once", ge=1)
+    num_workers: int = setting(0, "processes that load images", ge=0, le=1024)
+    accelerator: Literal["auto", "gpu", "cuda", "cpu"] = setting("auto", "auto: a GPU if there")
+
+
+class KNNConfig(Extraction):
     """A config of ``mixbt-knn``."""
 
     k: Annotated[list[Count], ToList, Len(1)] = setting([20, 200], "neighbours")
@@ -514,9 +522,6 @@ class KNNConfig(Evaluation):
     feature_type: Annotated[list[Literal["backbone", "projector"]], ToList, Len(1)] = setting(
         ["backbone", "projector"], "whose features"
     )
-    batch_size: int = setting(256, "images at once", ge=1)
-    num_workers: int = setting(0, "processes that load images", ge=0, le=1024)
-    accelerator: Literal["auto", "gpu", "cuda", "cpu"] = setting("auto", "auto: a GPU if there")
 
 
 class ExportConfig(Evaluation):
@@ -526,7 +531,7 @@ class ExportConfig(Evaluation):
     folder: str | None = setting(None, "beside the checkpoint, named after the format, where null")
 
 
-class FolderOrData(Evaluation):
+class FolderOrData(Extraction):
     """What the commands share that take any folder of images."""
 
     images: str | None = setting(None, "a folder of images, in folders of any depth; null: data's")
@@ -559,9 +564,6 @@ class EmbedConfig(FolderOrData):
     )
     neighbours: int = setting(8, "of each of queries", ge=1, le=100)
     picture: int = setting(5000, "vectors in the picture, evenly spread; 0: no picture", ge=0)
-    batch_size: int = setting(256, "images at once", ge=1)
-    num_workers: int = setting(0, "processes that load images", ge=0, le=1024)
-    accelerator: Literal["auto", "gpu", "cuda", "cpu"] = setting("auto", "auto: a GPU if there")
 
 
 class DiagnoseConfig(FolderOrData):
@@ -569,9 +571,6 @@ class DiagnoseConfig(FolderOrData):
 
     count: Annotated[int, Ge(2)] = setting(2048, "how many images, evenly spread over all")
     picture: bool = setting(True, "of the spectra and of the embeddings' correlation")
-    batch_size: int = setting(256, "images at once", ge=1)
-    num_workers: int = setting(0, "processes that load images", ge=0, le=1024)
-    accelerator: Literal["auto", "gpu", "cuda", "cpu"] = setting("auto", "auto: a GPU if there")
 
     @model_validator(mode="after")
     def _views_of_pretraining(self) -> DiagnoseConfig:
@@ -666,5 +665,5 @@ class CompareConfig(Section):
         return check(CompareArm, self.arms[name], f"arms.{name}", owner="mixbt-compare")
 
 
-SOLO_LEARN_SCRIPT = (*("auto_resume", "auto_umap", "debug_augmentations", "wandb_run_id"),)
+SOLO_LEARN_SCRIPT = ("auto_resume", "auto_umap", "debug_augmentations", "wandb_run_id")
 """Keys that only solo-learn's own script reads."""

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixbt_plugin.functional import send
+from mixbt_plugin.devices import send
+
+__all__ = ["Mixing", "draw_mixing", "mix_images"]
 
 
 class Mixing(NamedTuple):
@@ -47,6 +49,14 @@ def draw_mixing(
 
     Returns:
         The coefficient, a number unless ``per_sample``, and the permutation, on the CPU.
+
+    Raises:
+        ValueError: ``alpha`` is not positive, or one of ``seed`` is negative.
+
+    Example:
+        >>> mixing = draw_mixing(4, seed=(1, 0, 0, 7))  # seed, process, epoch, batch
+        >>> sorted(mixing.perm.tolist())
+        [0, 1, 2, 3]
     """
     generator = np.random.default_rng(list(seed))
     drawn = generator.beta(alpha, alpha, size=batch_size if per_sample else None)
@@ -58,7 +68,7 @@ def mix_images(x_a: Tensor, x_b: Tensor, mixing: Mixing) -> Tensor:
     """``x_m = mix · x_a + (1 - mix) · x_b[perm]``.
 
     Args:
-        x_a: images of the first view, (N, C, H, W).
+        x_a: images of the first view, (N, C, H, W), floating-point.
         x_b: images of the second view, of the same shape.
         mixing: coefficient and permutation, on the images' device or the CPU.
 

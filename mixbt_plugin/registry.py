@@ -111,6 +111,12 @@ def list_methods(*, baselines: bool = False) -> tuple[MethodInfo, ...]:
     return tuple(info for info in _registered.values() if baselines or not info.baseline)
 
 
+def methods_for_more_views() -> str:
+    """The methods that take any number of views, as a message names them."""
+    *names, last = (info.name for info in list_methods() if info.max_views is None)
+    return f"{', '.join(names)} or {last}"
+
+
 def register() -> None:
     """Puts the methods and the backbones into the host's registries.
 

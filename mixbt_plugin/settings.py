@@ -307,6 +307,16 @@ def _without_missing(given: Mapping[Any, Any]) -> dict[Any, Any]:
     }
 
 
+def flattened(content: Any, key: str = "") -> dict[str, Any]:
+    """Plain data as its values by dotted key."""
+    if not isinstance(content, dict):
+        return {key: content}
+    flat: dict[str, Any] = {}
+    for name, inner in content.items():
+        flat |= flattened(inner, f"{key}.{name}" if key else str(name))
+    return flat
+
+
 def plain(node: Any) -> Any:
     """A config's node as plain data, interpolations resolved; null is an empty section."""
     if OmegaConf.is_config(node):

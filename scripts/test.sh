@@ -4,7 +4,7 @@
 source "$(dirname "$0")/environment.sh"
 export OMP_NUM_THREADS=1
 tests() { "$1/bin/python" -m pytest -n auto --dist worksteal --basetemp="$PWD/.cache/tests" "${@:2}"; }
-make_environment .venv-test ".[demo,dev,docs,loggers]"
+make_environment .venv-test ".[demo,dev,docs,embed,loggers,onnx]"
 echo "== ruff"
 .venv-test/bin/ruff check .
 .venv-test/bin/ruff format --check .
@@ -19,7 +19,7 @@ MIXBT_HOST=embedded tests .venv-test "$@"
 
 if [ -n "${SOLO_LEARN_PATH:-}" ]; then
     # What solo-learn needs: its Lightning and torchmetrics ask for pkg_resources.
-    make_environment .venv-solo-learn ".[demo,dev,loggers]" \
+    make_environment .venv-solo-learn ".[dali,demo,dev,embed,loggers,onnx]" \
         "setuptools<81" "torchmetrics<0.12" einops scipy tqdm
     echo "== pytest, solo-learn at $SOLO_LEARN_PATH"
     MIXBT_HOST=solo-learn PYTHONPATH="$(realpath "$SOLO_LEARN_PATH")" tests .venv-solo-learn "$@"

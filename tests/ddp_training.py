@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import Callback
 from omegaconf import OmegaConf
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from mixbt_plugin.host import METHODS
 from mixbt_plugin.mixing import Mixing
 from mixbt_plugin.registry import register
 from tests.configs import Batches, method_config
+from tests.trainers import quiet_trainer
 
 GLOBAL_BATCH = 16
 STEPS = 3
@@ -172,19 +173,13 @@ def train(
     share = Subset(images, range(rank, len(images), shares))
     losses, gradient = Losses(), Gradient()
     guard = NumericalGuard(OmegaConf.create({"numerics": {"on_nonfinite": "skip"}}))
-    trainer = Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
         devices=world_size,
         strategy="ddp" if world_size > 1 else "auto",
-        max_epochs=1,
         max_steps=1 if local else PRECISIONS[precision][1],
         precision=precision,
         use_distributed_sampler=False,
         callbacks=[losses, gradient, *([Poison(), guard] if poisoned else [])],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
     trainer.fit(model, DataLoader(share, batch_size=GLOBAL_BATCH // shares))
     return {

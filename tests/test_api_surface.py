@@ -14,13 +14,12 @@ PUBLIC = {
     "mixbt_plugin": "MethodInfo __version__ list_methods register register_method",
     "mixbt_plugin.losses": (
         "BarlowTwinsLoss BarlowTwinsTerms HSICSSLLoss MixedBarlowTwinsLoss MixedBarlowTwinsTerms "
-        "MultiViewBarlowTwinsLoss MultiViewMixedBarlowTwinsLoss MultiViewVICRegLoss VICRegTerms "
-        "barlow_twins_loss dead_columns hsic_ssl_loss mixed_barlow_twins_loss "
+        "MultiViewBarlowTwinsLoss MultiViewMixedBarlowTwinsLoss MultiViewVICRegLoss Pairing Target "
+        "VICRegTerms barlow_twins_loss dead_columns hsic_ssl_loss mixed_barlow_twins_loss "
         "multiview_barlow_twins_loss multiview_mixed_barlow_twins_loss multiview_vicreg_loss"
     ),
     "mixbt_plugin.functional": (
-        "Ddp GlobalBatch Impl Processes center ddp_choices dead_columns impl_choices is_dead "
-        "mean_over_processes send widened"
+        "Ddp GlobalBatch Impl Processes center dead_columns is_dead mean_over_processes widened"
     ),
     "mixbt_plugin.diagnostics": (
         "Diagnostics Measured Overfitting PowerLaw alignment alpha_req dead_dimensions "
@@ -31,6 +30,7 @@ PUBLIC = {
         "BarlowTwins HSICSSL LinearEvaluation MixedBarlowTwins MultiAugBarlowTwins "
         "MultiAugMixedBarlowTwins MultiAugVICReg ProjectorMethod VICReg"
     ),
+    "mixbt_plugin.mixing": "Mixing draw_mixing mix_images",
     "mixbt_plugin.views": "BatchAugmentation ViewParameters ViewSettings",
     "mixbt_plugin.evaluation": (
         "BalancedAccuracy DISTANCES KNNScores LabelledFeatures OnlineKNN accuracy_at_k "

@@ -10,7 +10,7 @@ import pytest
 
 from mixbt_plugin import losses
 
-PACKAGES = ("diagnostics", "functional", "losses")
+PACKAGES = ("diagnostics", "evaluation", "functional", "losses", "views")
 MODULES = [
     *(
         module.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -41,12 +42,33 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel made of the source distribution, as pip unpacks it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    with zipfile.ZipFile(build("wheel", sdist, folder)) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel made of the source distribution."""
+    return build("wheel", sdist, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path) -> Path:
+    """What it holds."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(wheel.parent / "site")
+    return wheel.parent / "site"
+
+
+@pytest.fixture(scope="module")
+def scripts(wheel: Path) -> Path:
+    """The commands' folder of an environment into which pip has installed it.
+
+    The environment sees this one's packages, but not what they say of this folder: an editable
+    installation does so by a file that is read in the environment's own folder alone.
+    """
+    environment = wheel.parent / "environment"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    python = environment / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", wheel], check=True)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+    return environment / "bin"
 
 
 def files(folder: Path) -> set[str]:
@@ -73,10 +95,12 @@ def test_the_wheel_holds_nothing_else(site: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_quick_starts_config_runs_from_the_wheel(site: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mixbt_plugin.apps.pretrain", "--config-path"]
-    command += ["pretrain/mnist5k", "--config-name", "mixbt", "fast_dev_run=True"]
+def test_the_quick_starts_config_runs_where_the_wheel_is_installed(
+    scripts: Path, tmp_path: Path
+) -> None:
+    command = [str(scripts / "mixbt-pretrain"), "--config-path", "pretrain/mnist5k"]
+    command += ["--config-name", "mixbt", "fast_dev_run=True"]
     command += ["+backbone.kwargs.width=8", "accelerator=cpu", "data.num_workers=0"]
-    environment = {**os.environ, "PYTHONPATH": str(site), "MIXBT_HOST": "embedded"}
+    environment = {**os.environ, "PYTHONPATH": "", "MIXBT_HOST": "embedded"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

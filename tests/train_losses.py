@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from omegaconf import OmegaConf
 
 from tests.configs import loader
+from tests.trainers import quiet_trainer
 
 
 class Losses(Callback):
@@ -30,15 +30,10 @@ class Losses(Callback):
 def train(model: Any, precision: Any = "32-true", epochs: int = 5) -> list[float]:
     """Losses of each step over fixed batches: 4 an epoch."""
     losses = Losses()
-    trainer = Trainer(
+    trainer = quiet_trainer(
         max_epochs=epochs,
         precision=precision,
-        accelerator="cpu",
         callbacks=[losses],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
     trainer.fit(model, loader())
     return losses.values

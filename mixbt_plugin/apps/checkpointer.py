@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from mixbt_plugin.checkpoints import put_in_place
+from mixbt_plugin.checkpoints import put_in_place, written_whole
 from mixbt_plugin.settings import ConfigError, MissingFileError, RunError
 
 CONFIG_FILE = "args.json"
@@ -57,9 +57,8 @@ class Checkpointer(Callback):
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             config = OmegaConf.to_container(self.cfg, resolve=True)
-            partial = self.folder / (CONFIG_FILE + PARTIAL)
-            partial.write_text(json.dumps(config, indent=2))
-            put_in_place(partial, self.folder / CONFIG_FILE)
+            with written_whole(self.folder / CONFIG_FILE) as file:
+                file.write_text(json.dumps(config, indent=2))
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         """Saves the epoch, or what was trained of it when the training ends within it.

@@ -14,7 +14,7 @@ def pretrain() -> None:
 
 def linear() -> None:
     """``mixbt-linear``."""
-    run_command("linear", more_groups=("finetuning", "transfer"))
+    run_command("linear", more_groups=("finetuning", "transfer"), shows=True)
 
 
 def knn() -> None:

@@ -16,7 +16,7 @@ from mixbt_plugin.apps.features import extract_features
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.schema import check_knn
 from mixbt_plugin.apps.weights import Pretrained, load_pretrained
-from mixbt_plugin.checkpoints import put_in_place
+from mixbt_plugin.checkpoints import written_whole
 from mixbt_plugin.data import SOURCES, check_data, existing_path, has_training_labels, properties
 from mixbt_plugin.evaluation import KNNScores, knn_scores
 from mixbt_plugin.registry import register
@@ -134,12 +134,10 @@ def add_to_table(
     if table.is_file():
         with table.open(newline="") as file:
             kept = [row for row in csv.DictReader(file) if identity(row) not in replaced]
-    partial = table.with_name(table.name + ".partial")
-    with partial.open("w", newline="") as file:
+    with written_whole(table) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows([*kept, *new])
-    put_in_place(partial, table)
 
 
 def task(cfg: DictConfig) -> None:

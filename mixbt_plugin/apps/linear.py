@@ -29,7 +29,7 @@ from mixbt_plugin.data import (
     validation_dataset,
 )
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
-from mixbt_plugin.keys import LinearConfig
+from mixbt_plugin.keys import LinearConfig, complete
 from mixbt_plugin.methods import LinearEvaluation
 from mixbt_plugin.settings import ConfigError, MissingFileError
 
@@ -194,6 +194,13 @@ def _loss_and_mixup(cfg: DictConfig) -> tuple[Any, Any]:
         )
         return SoftTargetCrossEntropy(), mixup
     return torch.nn.CrossEntropyLoss(label_smoothing=cfg.label_smoothing), None
+
+
+def show(cfg: DictConfig) -> None:
+    """What ``--cfg job`` prints: the config with its defaults, whatever the checkpoint is."""
+    OmegaConf.set_struct(cfg, False)
+    complete(cfg, LinearConfig)
+    training.print_config(cfg)
 
 
 def task(cfg: DictConfig) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from mixbt_plugin.data import SOURCES, pretrain_dataset, validation_dataset
@@ -79,17 +79,27 @@ class Measures:
 
 
 @contextmanager
+def modes_kept(module: nn.Module) -> Iterator[None]:
+    """Restores whether each part is in training or evaluation mode."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+@contextmanager
 def left_as_it_is(module: Any) -> Iterator[None]:
-    """Restores buffers, mode and random states, and keeps the online kNN from listening."""
+    """Restores buffers, modes and random states, and keeps the online kNN from listening."""
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    training, knn_eval = module.training, getattr(module, "knn_eval", False)
+    knn_eval = getattr(module, "knn_eval", False)
     module.knn_eval = False
     devices = [module.device] if module.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices):
+        with modes_kept(module), torch.random.fork_rng(devices):
             yield
     finally:
         for name, buffer in module.named_buffers():
             buffer.copy_(buffers[name])
         module.knn_eval = knn_eval
-        module.train(training)

@@ -31,6 +31,10 @@ RENAMED = (
         r"--config-path linear/\1 --config-name \2 backbone_batch_norm=train",
     ),
     (
+        r"linear/(cifar100|stl10)",
+        r"--config-path linear --config-name cifar10 data.dataset=\1",
+    ),
+    (
         r"transfer/train_mode/(\w+)",
         r"--config-path transfer --config-name \1 backbone_batch_norm=train",
     ),

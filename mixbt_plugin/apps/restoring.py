@@ -167,9 +167,9 @@ class FollowThisConfig(Callback):
         for count in loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]:
             count.update(ready=done + begun, started=done + begun, processed=done, completed=done)
         batches = loop["epoch_loop.batch_progress"]
-        again = batches["current"]["processed"] - self.resumed.first_batch if begun else 0
+        repeated = batches["current"]["processed"] - self.resumed.first_batch if begun else 0
         for count in batches["total"], batches["current"]:
-            done = count["processed"] - again
+            done = count["processed"] - repeated
             count.update(ready=done, started=done, processed=done, completed=done)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.restoring import Resumed
 from mixbt_plugin.apps.slurm import is_started_again, slurm_job_id
 from mixbt_plugin.keys import LinearConfig, PretrainConfig, complete
-from mixbt_plugin.settings import ConfigError
+from mixbt_plugin.settings import ConfigError, flattened
 
 NOT_OF_THE_TRAINING = (
     *("resume_from_checkpoint", "auto_resume", "checkpoint", "wandb", "wandb_run_id"),
@@ -95,20 +94,12 @@ def _training_config(cfg: DictConfig) -> dict[str, Any]:
     completed = cfg.copy()
     # Of a run that was saved when there were fewer keys.
     complete(completed, PretrainConfig if "method" in cfg else LinearConfig)
-    values = dict(_flat(OmegaConf.to_container(completed, resolve=True)))
+    values = flattened(OmegaConf.to_container(completed, resolve=True))
     return {
         key: value
         for key, value in values.items()
         if value is not None and not _within(key, NOT_OF_THE_TRAINING)
     }
-
-
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flat(inner, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, value
 
 
 def _within(key: str, sections: tuple[str, ...]) -> bool:

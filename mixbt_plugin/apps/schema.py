@@ -30,8 +30,8 @@ from mixbt_plugin.keys import (
     PretrainScheduler,
 )
 from mixbt_plugin.methods.base import ProjectorMethod
-from mixbt_plugin.methods.settings import parse_settings
-from mixbt_plugin.registry import list_methods
+from mixbt_plugin.methods.method_settings import parse_settings
+from mixbt_plugin.registry import list_methods, methods_for_more_views
 from mixbt_plugin.settings import (
     ConfigError,
     MissingPackageError,
@@ -243,8 +243,7 @@ def _check_views(cfg: DictConfig) -> None:
     if any(size != plain(cfg.augmentations[0].crop_size) for size in sizes.values()):
         raise ConfigError(
             f"{' with '.join(sizes)}: {cfg.method} takes {most} views of one crop_size; expected "
-            "the same in all. For views of several sizes take multiaug_barlow_twins or "
-            "multiaug_vicreg."
+            f"the same in all. For views of several sizes take {methods_for_more_views()}."
         )
     if sum(one.num_crops for _, one in pipelines) != most:
         counts = ", ".join(f"{name}.num_crops={one.num_crops}" for name, one in pipelines)

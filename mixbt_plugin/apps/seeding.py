@@ -94,7 +94,7 @@ class SeededDataset(Dataset[Any]):
 
     Args:
         dataset: indexed by a number.
-        seed: see above.
+        seed: of the run.
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:

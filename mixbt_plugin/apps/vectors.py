@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixbt_plugin.checkpoints import put_in_place
+from mixbt_plugin.checkpoints import written_whole
 from mixbt_plugin.settings import ConfigError
 
 INDEX = "index.json"
@@ -68,18 +68,16 @@ class VectorFolder:
         names, images = [], 0
         for number, vectors in enumerate(_in_shards(batches, shard)):
             name = f"part-{number:05}.{self.format}"
-            partial = self.path / f"{name}.partial"
-            with partial.open("wb") as file:
+            with written_whole(self.path / name) as partial, partial.open("wb") as file:
                 if self.format == "npz":
                     np.savez(file, **vectors._asdict())
                 else:
                     _write_parquet(file, vectors)
-            put_in_place(partial, self.path / name)
             names.append(name)
             images += len(vectors.files)
-        partial = self.path / f"{INDEX}.partial"
-        partial.write_text(json.dumps({**about, "images": images, "parts": names}, indent=2) + "\n")
-        put_in_place(partial, self.path / INDEX)
+        index = {**about, "images": images, "parts": names}
+        with written_whole(self.path / INDEX) as partial:
+            partial.write_text(json.dumps(index, indent=2) + "\n")
 
     def index(self) -> dict[str, Any] | None:
         """What ``index.json`` says; None where the folder is not written to its end."""

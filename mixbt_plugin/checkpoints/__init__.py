@@ -4,7 +4,12 @@ from mixbt_plugin.checkpoints.exporting import FORMATS, ExportError, export_back
 from mixbt_plugin.checkpoints.image_format import ImageFormat
 from mixbt_plugin.checkpoints.layouts import BackboneWeights, find_backbone, load_into
 from mixbt_plugin.checkpoints.onnx_files import OnnxBackbone
-from mixbt_plugin.checkpoints.reading import put_in_place, read_checkpoint, read_file
+from mixbt_plugin.checkpoints.reading import (
+    put_in_place,
+    read_checkpoint,
+    read_file,
+    written_whole,
+)
 from mixbt_plugin.checkpoints.stems import Stem, stem_of
 
 __all__ = [
@@ -21,4 +26,5 @@ __all__ = [
     "read_checkpoint",
     "read_file",
     "stem_of",
+    "written_whole",
 ]

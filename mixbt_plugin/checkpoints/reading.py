@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,14 @@ def _require_checksums(path: Path) -> None:
             damaged = archive.testzip()
         if damaged:
             raise ConfigError(f"damaged: {damaged} disagrees with its checksum")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to, which then takes its place (`put_in_place`)."""
+    partial = path.with_name(path.name + ".partial")
+    yield partial
+    put_in_place(partial, path)
 
 
 def put_in_place(partial: Path, path: Path) -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Subset
 from mixbt_plugin.data.datasets import WithIndex
 from mixbt_plugin.data.memory import ArrayImages
 from mixbt_plugin.data.reading import ReadableImages
-from mixbt_plugin.functional import send
+from mixbt_plugin.devices import send
 from mixbt_plugin.settings import ConfigError
 from mixbt_plugin.views import BatchAugmentation, ViewParameters
 

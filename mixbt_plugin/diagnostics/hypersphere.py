@@ -42,7 +42,7 @@ def uniformity(z: Tensor, *, t: float = 2.0) -> Tensor:
         t: the paper's t.
 
     Returns:
-        0 where all are alike, lower where they spread, 0-dim in float64.
+        0 where all are alike, lower where they spread, NaN for one image; 0-dim in float64.
     """
     z = F.normalize(z.detach().double())
     n = len(z)

@@ -39,6 +39,9 @@ def effective_rank(spectrum: Tensor, *, epsilon: float = EPSILON) -> Tensor:
     Args:
         spectrum: (K,), not negative; all 0 gives 0, no direction at all.
         epsilon: ε, for the logarithm of what is 0.
+
+    Returns:
+        A number in [0, K], 0-dim.
     """
     total = spectrum.sum()
     if total == 0:
@@ -103,7 +106,16 @@ def alpha_req(z: Tensor, *, first: int = FIRST, last: int = LAST) -> PowerLaw:
 
 
 def fit_power_law(spectrum: Tensor, *, first: int = FIRST, last: int = LAST) -> PowerLaw:
-    """`alpha_req` of eigenvalues (K,) that are there already."""
+    """`alpha_req` of eigenvalues that are there already.
+
+    Args:
+        spectrum: (K,), falling, not negative.
+        first: as in `alpha_req`.
+        last: as in `alpha_req`.
+
+    Returns:
+        As `alpha_req`.
+    """
     # Below this an eigenvalue is the rounding of the largest one.
     rounding = spectrum.max() * torch.finfo(spectrum.dtype).eps * len(spectrum)
     last = min(last, int((spectrum > rounding).sum()))

@@ -22,6 +22,12 @@ def accuracy_at_k(logits: Tensor, targets: Tensor, k: int) -> Tensor:
 
     Returns:
         Shape (1,), as in solo-learn.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+        >>> accuracy_at_k(logits, torch.tensor([0, 1]), k=1).item()
+        50.0
     """
     k = min(k, logits.size(1))
     hits = (logits.topk(k).indices == targets[:, None]).any(dim=1)

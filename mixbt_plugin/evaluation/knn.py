@@ -64,7 +64,18 @@ def knn_scores(
 
     Returns:
         The scores.
+
+    Raises:
+        ValueError: ``distance`` is neither.
+
+    Example:
+        >>> import torch
+        >>> train = LabelledFeatures(torch.eye(3), torch.tensor([0, 1, 2]))
+        >>> test = LabelledFeatures(torch.eye(3) + 0.1, torch.tensor([0, 1, 1]))
+        >>> round(knn_scores(test, train, k=1).acc1, 1)
+        66.7
     """
+    check_distance(distance)
     leave_one_out = train is None
     neighbours = test if train is None else train
     num_classes = 1 + int(max(test.targets.max(), neighbours.targets.max()))
@@ -87,6 +98,12 @@ def knn_scores(
         100 * right.any(dim=1).double().mean().item(),
         balanced_accuracy(ranked[:, 0], test.targets, num_classes),
     )
+
+
+def check_distance(distance: str) -> None:
+    """Raises ValueError unless it is one of `DISTANCES`."""
+    if distance not in DISTANCES:
+        raise ValueError(f"distance={distance!r}: expected one of {', '.join(DISTANCES)}.")
 
 
 def _similarity(test: Tensor, train: Tensor, distance: str) -> Tensor:
@@ -139,8 +156,7 @@ class OnlineKNN(Metric):
         leave_one_out: bool = False,
     ) -> None:
         super().__init__()
-        if distance not in DISTANCES:
-            raise ValueError(f"distance={distance!r}: expected one of {', '.join(DISTANCES)}.")
+        check_distance(distance)
         self.k = k
         self.distance = distance
         self.temperature = temperature

@@ -6,9 +6,8 @@ For two standardised batches A, B of shape (N, D) with cross-correlation ``C = A
 - its energy ``‖C‖²_F``, which needs no D x D matrix.
 """
 
-from mixbt_plugin.functional.batch import GlobalBatch, Impl, impl_choices
-from mixbt_plugin.functional.collectives import Ddp, Processes, ddp_choices, mean_over_processes
-from mixbt_plugin.functional.devices import send
+from mixbt_plugin.functional.batch import GlobalBatch, Impl
+from mixbt_plugin.functional.collectives import Ddp, Processes, mean_over_processes
 from mixbt_plugin.functional.standardize import center, dead_columns, is_dead, widened
 
 __all__ = [
@@ -17,11 +16,8 @@ __all__ = [
     "Impl",
     "Processes",
     "center",
-    "ddp_choices",
     "dead_columns",
-    "impl_choices",
     "is_dead",
     "mean_over_processes",
-    "send",
     "widened",
 ]

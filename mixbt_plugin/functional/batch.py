@@ -20,7 +20,6 @@ from mixbt_plugin.functional.products import computed_share, gram, product
 from mixbt_plugin.functional.standardize import standardize, standardize_pooled
 
 Impl = Literal["auto", "gram", "dense"]
-impl_choices: tuple[Impl, ...] = ("auto", "gram", "dense")
 Pair = tuple[Tensor, Tensor]
 
 
@@ -36,9 +35,20 @@ class GlobalBatch:
         n: rows of all processes.
         dim: columns of all processes, D.
         processes: that hold it.
-        ddp: see `mixbt_plugin.functional.collectives`.
+        ddp: how the gradients of the processes belong together, see `barlow_twins_loss`.
         impl: ``"gram"`` multiplies N x N matrices, ``"dense"`` D x D ones, ``"auto"`` takes the
             side that should take less time, see `gram_is_cheaper`.
+
+    Example:
+        >>> import torch
+        >>> from mixbt_plugin.functional import Processes
+        >>> z = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
+        >>> processes = Processes.of(group=None, ddp="exact")  # this one alone: no distributed run
+        >>> batch = GlobalBatch(4 * processes.size, 2, processes, "exact", "auto")
+        >>> (a,) = batch.standardized([z], unbiased=False, eps=0.0)
+        >>> (energy,) = batch.energies((a, a))  # of the 2 x 2 identity
+        >>> energy.item()
+        2.0
     """
 
     n: int
@@ -48,13 +58,20 @@ class GlobalBatch:
     impl: Impl
 
     def columns(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """The views as they are, whole columns."""
+        """Whole columns of the views."""
         return self.processes.share_columns(views)
 
     def standardized(
         self, views: Sequence[Tensor], *, unbiased: bool, eps: float, pooled: bool = False
     ) -> list[Tensor]:
-        """The views, each standardised or all together, whole columns."""
+        """Whole columns of the views, standardised.
+
+        Args:
+            views: of this process's rows, (N, D).
+            unbiased: divide the variance by N - 1.
+            eps: added to it.
+            pooled: by the statistics of all views together, instead of each by its own.
+        """
 
         def each(zs: Sequence[Tensor]) -> list[Tensor]:
             if pooled:
@@ -66,7 +83,7 @@ class GlobalBatch:
         return each(self.columns(views))
 
     def rows(self, x: Tensor) -> Tensor:
-        """Something of each row, (N, …), of all processes."""
+        """From a tensor of this process's rows, (N, …), that of all processes' rows."""
         return self.processes.gather_rows(x)
 
     def permutation(self, perm: Tensor) -> Tensor:
@@ -77,15 +94,15 @@ class GlobalBatch:
         """Adds up terms that are sums over the columns that are here, each 0-dim."""
         if self.processes.size == 1:
             return terms
-        return self.processes.total(torch.stack(terms)).unbind()
+        return self.processes.sum(torch.stack(terms)).unbind()
 
     def sum_of_entries(self, a: Tensor, b: Tensor) -> Tensor:
         """``Σ_ij C_ij`` of ``C = AᵀB / N``, 0-dim, from the sums of their rows."""
-        of_a, of_b = self.processes.total(torch.stack([a.sum(dim=1), b.sum(dim=1)]))
+        of_a, of_b = self.processes.sum(torch.stack([a.sum(dim=1), b.sum(dim=1)]))
         return (of_a * of_b).sum() / self.n
 
     def energies(self, *pairs: Pair) -> list[Tensor]:
-        """``‖AᵀB‖²_F / N²`` of each pair of batches, 0-dim."""
+        """``‖AᵀB‖²_F / N²`` of each pair of batches (N, D), whole columns, 0-dim."""
         batches, numbers = _numbered(pairs)
         if self._takes_gram(numbers):
             grams = self._grams(batches)
@@ -93,12 +110,12 @@ class GlobalBatch:
         rows = self.processes.share_rows(batches, self.dim)
         return [self._dense_energy(rows[u], rows[v]) for u, v in numbers]
 
-    def energy_of_all_pairs(self, batches: Sequence[Tensor]) -> Tensor:
-        """Sum of the energies of all pairs, 0-dim; on the Gram side at a cost linear in them."""
-        return self.energies_among(batches)[0]
-
     def energies_among(self, batches: Sequence[Tensor], *others: Tensor) -> list[Tensor]:
         """Sums of energies, each 0-dim; on the Gram side at a cost linear in the batches.
+
+        Args:
+            batches: two or more, (N, D), whole columns.
+            others: likewise.
 
         Returns:
             That of all pairs of ``batches``, and for each of ``others`` that of its pairs with all
@@ -114,10 +131,11 @@ class GlobalBatch:
         grams = self._grams([*batches, *others])
         of_batches, of_others = grams[: len(batches)], grams[len(batches) :]
         # Σ_{u<v} ⟨K_u, K_v⟩ = ½ (‖Σ K_v‖²_F - Σ ‖K_v‖²_F), and Σ_v ⟨K, K_v⟩ = ⟨K, Σ K_v⟩.
-        total = torch.stack(of_batches).sum(dim=0)
-        squares = sum(k.square().sum() for k in of_batches)
-        sums = [(total.square().sum() - squares) / 2, *((k * total).sum() for k in of_others)]
-        return [one / self.n**2 for one in sums]
+        sum_of_grams = torch.stack(of_batches).sum(dim=0)
+        with_themselves = sum(k.square().sum() for k in of_batches)
+        of_all_pairs = (sum_of_grams.square().sum() - with_themselves) / 2
+        with_others = [(k * sum_of_grams).sum() for k in of_others]
+        return [products / self.n**2 for products in (of_all_pairs, *with_others)]
 
     def _takes_gram(self, pairs: Sequence[tuple[int, int]]) -> bool:
         if self.impl == "auto":
@@ -128,11 +146,11 @@ class GlobalBatch:
         grams = [gram(z) for z in batches]
         if self.processes.size == 1:
             return grams
-        return list(self.processes.total(torch.stack(grams)))
+        return list(self.processes.sum(torch.stack(grams)))
 
     def _dense_energy(self, a: Tensor, b: Tensor) -> Tensor:
         c = gram(a.T) if a is b else product(a.T, b)
-        return (self.processes.total(c) / self.n).square().sum()
+        return (self.processes.sum(c) / self.n).square().sum()
 
 
 def _numbered(pairs: Sequence[Pair]) -> tuple[list[Tensor], list[tuple[int, int]]]:
@@ -143,8 +161,8 @@ def _numbered(pairs: Sequence[Pair]) -> tuple[list[Tensor], list[tuple[int, int]
 
 
 PER_ENTRY = 25
-"""What reading and writing an entry of a Gram or cross-correlation matrix, forward and backward,
-takes: as long as so many multiplications."""
+"""An entry of a Gram or cross-correlation matrix is also written and read, forward and backward;
+that takes as long as this many multiplications."""
 
 
 def gram_is_cheaper(n: int, d: int, pairs: Sequence[tuple[int, int]]) -> bool:

@@ -1,4 +1,4 @@
-"""Sums and exchanges over the processes of a distributed run, with the gradients they owe.
+"""Sums and exchanges over the processes of a distributed run, with their gradients.
 
 Four ways are offered by name. `DistributedDataParallel` averages parameter gradients over the W
 processes in each:
@@ -7,7 +7,7 @@ processes in each:
   the average k processes train as one process with the whole batch;
 - ``"legacy"``: what solo-learn and Mixed Barlow Twins' official code do: statistics of the local
   batch, and an ``all_reduce`` that autograd does not see, so that the averaged gradient is 1 / W
-  of the true one;
+  of that of this loss;
 - ``"legacy-sync"``: what Barlow Twins' official code does (facebookresearch/barlowtwins main.py:89
   and 205-216): that gradient of 1 / W, but statistics of the global batch (``SyncBatchNorm``);
 - ``"local"``: each process has the loss of its own rows, as if it were the only one, as in
@@ -20,11 +20,9 @@ all processes hold the same: for a loss that doubles what Gram matrices cost to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import WeakSet
 
 import torch
 import torch.distributed as dist
@@ -32,7 +30,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Ddp = Literal["exact", "legacy", "legacy-sync", "local"]
-ddp_choices: tuple[Ddp, ...] = ("exact", "legacy", "legacy-sync", "local")
 
 
 @dataclass(frozen=True)
@@ -65,9 +62,9 @@ class Processes:
             raise ValueError("group: this process is not in it; call the loss in its members only.")
         return cls(size, rank, group, size if ddp == "exact" else 1)
 
-    def total(self, x: Tensor) -> Tensor:
+    def sum(self, x: Tensor) -> Tensor:
         """Sum over the processes of a term of the loss, which all of them then use alike."""
-        return x if self.size == 1 else _Total.apply(x, self)
+        return x if self.size == 1 else _Sum.apply(x, self)
 
     def gather_rows(self, x: Tensor) -> Tensor:
         """Rows of all processes, (N, …) to (size · N, …), without a gradient."""
@@ -114,62 +111,9 @@ class Processes:
         """How many of ``dim`` columns each process has, 0 in some where it has fewer."""
         return [dim // self.size + (rank < dim % self.size) for rank in range(self.size)]
 
-    @contextmanager
-    def refusing_together(self, z: Any) -> Iterator[None]:
-        """What one process refuses inside, all refuse; as they do batches of different shapes.
 
-        On an accelerator, where comparing makes a step wait, only the first call of a group does.
-
-        Args:
-            z: the first of the embeddings, whose shape is compared.
-
-        Raises:
-            TypeError, ValueError: what was raised inside.
-            ValueError: something was raised in another process, or the shapes differ.
-        """
-        problem: Exception | None = None
-        try:
-            yield
-        except (TypeError, ValueError) as error:
-            problem = error
-        if self.size > 1 and self._compares(z):
-            found: list[Any] = [None] * self.size
-            mine = str(problem) if problem else tuple(z.shape)
-            dist.all_gather_object(found, mine, group=self.group)
-            problem = problem or _disagreement(found)
-        if problem is not None:
-            raise problem
-
-    def _compares(self, z: Any) -> bool:
-        if getattr(z, "device", torch.device("cpu")).type == "cpu":
-            return True
-        first = (group := self.group or dist.group.WORLD) not in _compared
-        _compared.add(group)
-        return first
-
-
-_compared: WeakSet[Any] = WeakSet()
-"""Groups on an accelerator whose first call has been: nothing else remembers it for us."""
-
-
-def _disagreement(found: Sequence[Any]) -> ValueError | None:
-    for rank, one in enumerate(found):
-        if isinstance(one, str):
-            return ValueError(f"process {rank} of the group: {one}")
-    rows, dimensions = zip(*found)
-    if len(set(rows)) > 1:
-        return ValueError(
-            f"the processes hold {', '.join(map(str, rows))} rows: expected as many on each. Drop "
-            "the incomplete last batch (drop_last=True), or fill it up."
-        )
-    if len(set(dimensions)) > 1:
-        held = ", ".join(map(str, dimensions))
-        return ValueError(f"the processes hold embeddings of {held} dimensions: expected one.")
-    return None
-
-
-class _Total(torch.autograd.Function):
-    """Differentiated a second time it raises, here and below: over processes that is not right."""
+class _Sum(torch.autograd.Function):
+    """``all_reduce``. As that of `_Exchange`, its gradient cannot be differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, processes: Processes) -> Tensor:
@@ -205,4 +149,4 @@ class _Exchange(torch.autograd.Function):
 def mean_over_processes(x: Tensor) -> Tensor:
     """Mean over the processes, without a gradient, of a tensor of one shape on all."""
     processes = Processes.of(None, "exact")
-    return processes.total(x.detach()) / processes.size
+    return processes.sum(x.detach()) / processes.size

@@ -3,7 +3,11 @@
 from mixbt_plugin.functional import dead_columns
 from mixbt_plugin.losses.barlow_twins import BarlowTwinsTerms, barlow_twins_loss
 from mixbt_plugin.losses.hsic_ssl import hsic_ssl_loss
-from mixbt_plugin.losses.mixed_barlow_twins import MixedBarlowTwinsTerms, mixed_barlow_twins_loss
+from mixbt_plugin.losses.mixed_barlow_twins import (
+    MixedBarlowTwinsTerms,
+    Target,
+    mixed_barlow_twins_loss,
+)
 from mixbt_plugin.losses.modules import (
     BarlowTwinsLoss,
     HSICSSLLoss,
@@ -12,7 +16,7 @@ from mixbt_plugin.losses.modules import (
     MultiViewMixedBarlowTwinsLoss,
     MultiViewVICRegLoss,
 )
-from mixbt_plugin.losses.multiview_barlow_twins import multiview_barlow_twins_loss
+from mixbt_plugin.losses.multiview_barlow_twins import Pairing, multiview_barlow_twins_loss
 from mixbt_plugin.losses.multiview_mixed_barlow_twins import multiview_mixed_barlow_twins_loss
 from mixbt_plugin.losses.multiview_vicreg import VICRegTerms, multiview_vicreg_loss
 
@@ -25,6 +29,8 @@ __all__ = [
     "MultiViewBarlowTwinsLoss",
     "MultiViewMixedBarlowTwinsLoss",
     "MultiViewVICRegLoss",
+    "Pairing",
+    "Target",
     "VICRegTerms",
     "barlow_twins_loss",
     "dead_columns",

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, get_args
+from weakref import WeakSet
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from mixbt_plugin.functional import (
-    Ddp,
-    GlobalBatch,
-    Impl,
-    Processes,
-    ddp_choices,
-    impl_choices,
-    widened,
-)
+from mixbt_plugin.functional import Ddp, GlobalBatch, Impl, Processes, widened
 
 
 def prepare(
@@ -26,7 +21,8 @@ def prepare(
     impl: Impl,
     ddp: Ddp,
     group: Any,
-    further: Callable[[], None] = lambda: None,
+    before: Callable[[], None] = lambda: None,
+    after: Callable[[], None] = lambda: None,
 ) -> tuple[list[Tensor], GlobalBatch]:
     """Checks what a loss is given, on all processes together.
 
@@ -35,7 +31,8 @@ def prepare(
         impl: as the losses take it.
         ddp: as the losses take it.
         group: as the losses take it.
-        further: checks more, once the embeddings are right.
+        before: checks more than the embeddings, before them.
+        after: likewise, once the embeddings are right.
 
     Returns:
         The embeddings, at least in float32, and the batch that they are of.
@@ -43,19 +40,77 @@ def prepare(
     Raises:
         TypeError, ValueError: what this or another process was given is not right.
     """
-    check_choice("impl", impl, impl_choices)
-    check_choice("ddp", ddp, ddp_choices)
+    check_choice("impl", impl, Impl)
+    check_choice("ddp", ddp, Ddp)
     processes = Processes.of(group, ddp)
-    with processes.refusing_together(next(iter(embeddings.values()))):
+    with refusing_together(processes, next(iter(embeddings.values()), None)):
+        before()
         check_embeddings(embeddings)
-        further()
+        after()
     views = [widened(z) for z in embeddings.values()]
     rows, dim = views[0].shape
     return views, GlobalBatch(rows * processes.size, dim, processes, ddp, impl)
 
 
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raises ValueError unless ``value`` is one of ``choices``."""
+@contextmanager
+def refusing_together(processes: Processes, z: Any) -> Iterator[None]:
+    """What one process refuses inside, all refuse; as they do batches of different shapes.
+
+    On an accelerator, where comparing makes a step wait, only the first call of a group does.
+
+    Args:
+        processes: that compare.
+        z: the first of the embeddings, whose shape is compared.
+
+    Raises:
+        TypeError, ValueError: what was raised inside.
+        ValueError: something was raised in another process, or the shapes differ.
+    """
+    problem: Exception | None = None
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        problem = error
+    if processes.size > 1 and _compares(processes.group or dist.group.WORLD, z):
+        found: list[Any] = [None] * processes.size
+        mine = str(problem) if problem else tuple(z.shape)
+        dist.all_gather_object(found, mine, group=processes.group)
+        problem = problem or _disagreement(found)
+    if problem is not None:
+        raise problem
+
+
+_compared: WeakSet[Any] = WeakSet()
+"""Groups on an accelerator whose first call has been: a loss is a function, and has no memory."""
+
+
+def _compares(group: Any, z: Any) -> bool:
+    if not isinstance(z, Tensor) or z.device.type == "cpu":
+        return True
+    first = group not in _compared
+    _compared.add(group)
+    return first
+
+
+def _disagreement(found: Sequence[Any]) -> ValueError | None:
+    for rank, one in enumerate(found):
+        if isinstance(one, str):
+            return ValueError(f"process {rank} of the group: {one}")
+    rows, dimensions = zip(*found)
+    if len(set(rows)) > 1:
+        return ValueError(
+            f"the processes hold {', '.join(map(str, rows))} rows: expected as many on each. Drop "
+            "the incomplete last batch (drop_last=True), or fill it up."
+        )
+    if len(set(dimensions)) > 1:
+        held = ", ".join(map(str, dimensions))
+        return ValueError(f"the processes hold embeddings of {held} dimensions: expected one.")
+    return None
+
+
+def check_choice(name: str, value: str, literal: Any) -> None:
+    """Raises ValueError unless ``value`` is one of a ``Literal``."""
+    choices = get_args(literal)
     if value not in choices:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}.")
 
@@ -96,18 +151,22 @@ def check_embeddings(embeddings: Mapping[str, Any]) -> None:
 
 
 def named_views(views: Sequence[Tensor]) -> dict[str, Tensor]:
-    """At least two views as ``views[0]`` and so on."""
+    """The views as ``views[0]`` and so on."""
+    return {f"views[{v}]": z for v, z in enumerate(views)}
+
+
+def check_views(views: Sequence[Tensor]) -> None:
+    """Refuses anything but two or more."""
     if isinstance(views, Tensor):
         raise TypeError("views: expected a sequence of tensors (N, D), got one tensor.")
     if len(views) < 2:
         raise ValueError(f"views: {len(views)} given; expected at least 2.")
-    return {f"views[{v}]": z for v, z in enumerate(views)}
 
 
-def check_mixing(perm: Any, mix: float | Tensor, n: int) -> None:
-    """`check_permutation` and `check_mix`."""
-    check_permutation(perm, n)
-    check_mix(mix, n)
+def check_mixing(perm: Any, mix: float | Tensor, z_m: Tensor) -> None:
+    """`check_permutation` and `check_mix` for the embeddings of the mixed images."""
+    check_permutation(perm, len(z_m))
+    check_mix(mix, len(z_m))
 
 
 def check_permutation(perm: Any, n: int) -> None:

@@ -47,8 +47,11 @@ def barlow_twins_loss(
         eps: added to the variance. A column whose variance is still no more than rounding is dead
             (`dead_columns`): it counts as 0, and gets no gradient.
         impl: ``"gram"`` (N x N), ``"dense"`` (D x D) or ``"auto"``; see `GlobalBatch`.
-        ddp: ``"exact"``, ``"legacy"``, ``"legacy-sync"`` or ``"local"``; see
-            `mixbt_plugin.functional.collectives`.
+        ddp: in a distributed run, where `DistributedDataParallel` averages the gradients of W
+            processes: ``"exact"`` is one process with the whole batch; ``"legacy"``, as solo-learn
+            and mix-bt, standardises each process's rows by themselves, with 1 / W of that loss's
+            gradient; ``"legacy-sync"``, as facebookresearch/barlowtwins, has 1 / W of the exact
+            gradient; ``"local"``, as fastssl, is a loss of each process alone.
         group: the processes whose rows are one batch, a group of `torch.distributed`; None for all.
         check_finite: raise where the loss is not finite. On an accelerator this is not looked at.
 
@@ -56,7 +59,8 @@ def barlow_twins_loss(
         The loss and its two terms, unweighted.
 
     Raises:
-        TypeError, ValueError: inputs of another type or shape than said above.
+        TypeError, ValueError: an argument is not as said above; or, on several processes, they
+            hold unlike rows or dimensions, or this one is not in ``group``.
         FloatingPointError: the loss is NaN or infinite.
 
     Example:
@@ -69,7 +73,7 @@ def barlow_twins_loss(
     views, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group)
     a, b = batch.standardized(views, unbiased=unbiased, eps=eps)
     (energy,) = batch.energies((a, b))
-    on_diag, off_diag = redundancy_reduction(batch, a, b, energy, target=offdiag_target)
+    on_diag, off_diag = redundancy_reduction(batch, a, b, energy, offdiag_target=offdiag_target)
     loss = scale_loss * (on_diag + lamb * off_diag)
     if check_finite:
         refuse_not_finite("barlow_twins_loss", loss, embeddings)
@@ -77,15 +81,15 @@ def barlow_twins_loss(
 
 
 def redundancy_reduction(
-    batch: GlobalBatch, a: Tensor, b: Tensor, energy: Tensor, *, target: float = 0.0
+    batch: GlobalBatch, a: Tensor, b: Tensor, energy: Tensor, *, offdiag_target: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """``Σ_i (1 - C_ii)²`` and ``Σ_{i≠j} (C_ij - target)²``, C of the energy ``‖C‖²_F``."""
+    """``Σ_i (1 - C_ii)²`` and ``Σ_{i≠j} (C_ij - offdiag_target)²`` of ``energy = ‖C‖²_F``."""
     d = (a * b).mean(dim=0)
-    if not target:
+    if not offdiag_target:
         on_diag, squares = batch.sums((1 - d).square().sum(), d.square().sum())
         return on_diag, energy - squares
     on_diag, squares, trace = batch.sums((1 - d).square().sum(), d.square().sum(), d.sum())
     # Σ_{i≠j} (C_ij - t)² = Σ_{i≠j} C_ij² - 2t Σ_{i≠j} C_ij + t² D (D - 1)
     entries = batch.sum_of_entries(a, b) - trace
-    constant = target**2 * batch.dim * (batch.dim - 1)
-    return on_diag, energy - squares - 2 * target * entries + constant
+    constant = offdiag_target**2 * batch.dim * (batch.dim - 1)
+    return on_diag, energy - squares - 2 * offdiag_target * entries + constant

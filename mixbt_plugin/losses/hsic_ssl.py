@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from mixbt_plugin.functional import Ddp, Impl
+from mixbt_plugin.losses._checks import refuse_not_finite
 from mixbt_plugin.losses.barlow_twins import BarlowTwinsTerms, barlow_twins_loss
 
 
@@ -43,13 +44,16 @@ def hsic_ssl_loss(
     Returns:
         The loss and its two terms, unweighted.
 
+    Raises:
+        TypeError, ValueError, FloatingPointError: as in `barlow_twins_loss`.
+
     Example:
         >>> import torch
         >>> z = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
         >>> round(hsic_ssl_loss(z, z, lamb=0.5).off_diag.item(), 4)  # two entries 0 and not -1
         2.0
     """
-    return barlow_twins_loss(
+    terms = barlow_twins_loss(
         z_a,
         z_b,
         lamb=lamb,
@@ -60,5 +64,8 @@ def hsic_ssl_loss(
         impl=impl,
         ddp=ddp,
         group=group,
-        check_finite=check_finite,
+        check_finite=False,
     )
+    if check_finite:
+        refuse_not_finite("hsic_ssl_loss", terms.loss, {"z_a": z_a, "z_b": z_b})
+    return terms

@@ -14,7 +14,6 @@ from mixbt_plugin.losses._checks import check_choice, check_mixing, prepare, ref
 from mixbt_plugin.losses.barlow_twins import redundancy_reduction
 
 Target = Literal["paper", "imagenet-code"]
-target_choices: tuple[Target, ...] = ("paper", "imagenet-code")
 
 
 class MixedBarlowTwinsTerms(NamedTuple):
@@ -45,7 +44,7 @@ def mixed_barlow_twins_loss(
     group: Any = None,
     check_finite: bool = True,
 ) -> MixedBarlowTwinsTerms:
-    """Barlow Twins, plus what a mixture's correlations differ from the mixture of correlations.
+    """Barlow Twins, plus a regulariser that draws a mixture's correlations to the mixed ones.
 
     With standardised Z_A, Z_B, Z_M, the last of the images ``mix · x_a + (1 - mix) · x_b[perm]``::
 
@@ -69,8 +68,9 @@ def mixed_barlow_twins_loss(
         target: ``"paper"`` as above (mix-bt README.md:23-25 and main.py:72-79);
             ``"imagenet-code"`` as in its main_imagenet.py:295-310, where the second target is
             ``(mix · Z_B + (1 - mix) · Z_B[perm])ᵀ Z_B`` and the regulariser is halved.
-        unbiased: as in `barlow_twins_loss`; the official code takes True with ``eps=0``.
-        eps: as in `barlow_twins_loss`, and what follows.
+        unbiased: this and what follows as in `barlow_twins_loss`; the official code takes True
+            with ``eps=0``.
+        eps: see there.
         impl: see there.
         ddp: see there; ``perm`` indexes this process's rows.
         group: see there.
@@ -80,7 +80,8 @@ def mixed_barlow_twins_loss(
         The loss and its terms.
 
     Raises:
-        TypeError, ValueError: inputs of another type, shape or range than said above.
+        TypeError, ValueError: an argument is not as said above; or, on several processes, they
+            hold unlike rows or dimensions, or this one is not in ``group``.
         FloatingPointError: the loss is NaN or infinite.
 
     Example:
@@ -91,20 +92,20 @@ def mixed_barlow_twins_loss(
         >>> terms._fields
         ('loss', 'barlow_twins', 'regularizer', 'on_diag', 'off_diag')
     """
-    check_choice("target", target, target_choices)
+    check_choice("target", target, Target)
     embeddings = {"z_a": z_a, "z_b": z_b, "z_m": z_m}
-    further = partial(check_mixing, perm, mix, len(z_m))
-    views, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group, further=further)
+    check = partial(check_mixing, perm, mix, z_m)
+    views, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group, after=check)
     a, b, m = batch.standardized(views, unbiased=unbiased, eps=eps)
 
     mixed = mixer(batch, b, perm, mix)
     residual = m - mixed(a)
-    second_residual, halved = (residual, 1.0) if target == "paper" else (m - mixed(b), 0.5)
+    second_residual, factor = (residual, 1.0) if target == "paper" else (m - mixed(b), 0.5)
     energy, of_a, of_b = batch.energies((a, b), (residual, a), (second_residual, b))
     on_diag, off_diag = redundancy_reduction(batch, a, b, energy)
 
     barlow_twins = scale_loss * (on_diag + lamb * off_diag)
-    regularizer = scale_loss * lamb_reg * lamb * halved * (of_a + of_b)
+    regularizer = scale_loss * lamb_reg * lamb * factor * (of_a + of_b)
     loss = barlow_twins + regularizer
     if check_finite:
         refuse_not_finite("mixed_barlow_twins_loss", loss, embeddings)

@@ -70,13 +70,22 @@ class LossModule(nn.Module):
 
 
 class BarlowTwinsLoss(LossModule):
-    """`barlow_twins_loss` as a module, called with ``(z_a, z_b)``."""
+    """`barlow_twins_loss` as a module, called with ``(z_a, z_b)``.
+
+    Example:
+        >>> import torch
+        >>> criterion = BarlowTwinsLoss(lamb=0.005)
+        >>> criterion
+        BarlowTwinsLoss(lamb=0.005)
+        >>> criterion(torch.randn(8, 16), torch.randn(8, 16)).shape
+        torch.Size([])
+    """
 
     function = staticmethod(barlow_twins_loss)
 
 
 class HSICSSLLoss(LossModule):
-    """`hsic_ssl_loss` as a module, called with ``(z_a, z_b)``."""
+    """`hsic_ssl_loss` as a module, called with ``(z_a, z_b)``; made with ``lamb``, say 1 / D."""
 
     function = staticmethod(hsic_ssl_loss)
 

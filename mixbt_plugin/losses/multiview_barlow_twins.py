@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any, Literal
 
@@ -10,11 +11,16 @@ import torch
 from torch import Tensor
 
 from mixbt_plugin.functional import Ddp, GlobalBatch, Impl
-from mixbt_plugin.losses._checks import check_choice, named_views, prepare, refuse_not_finite
+from mixbt_plugin.losses._checks import (
+    check_choice,
+    check_views,
+    named_views,
+    prepare,
+    refuse_not_finite,
+)
 from mixbt_plugin.losses.barlow_twins import BarlowTwinsTerms
 
 Pairing = Literal["all", "mean"]
-pairing_choices: tuple[Pairing, ...] = ("all", "mean")
 
 
 def multiview_barlow_twins_loss(
@@ -61,7 +67,8 @@ def multiview_barlow_twins_loss(
         The loss and its two terms, unweighted.
 
     Raises:
-        TypeError, ValueError: inputs of another type or shape than said above.
+        TypeError, ValueError: an argument is not as said above; or, on several processes, they
+            hold unlike rows or dimensions, or this one is not in ``group``.
         FloatingPointError: the loss is NaN or infinite.
 
     Example:
@@ -70,12 +77,13 @@ def multiview_barlow_twins_loss(
         >>> multiview_barlow_twins_loss(list(views), pairing="mean").loss.shape
         torch.Size([])
     """
-    check_choice("pairing", pairing, pairing_choices)
+    check_choice("pairing", pairing, Pairing)
     embeddings = named_views(views)
-    given, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group)
+    check = partial(check_views, views)
+    given, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group, before=check)
     zs = batch.standardized(given, unbiased=unbiased, eps=eps, pooled=pooled)
     if pairing == "all":
-        on_diag, off_diag = all_pairs(batch, zs, batch.energy_of_all_pairs(zs))
+        on_diag, off_diag = all_pairs(batch, zs, *batch.energies_among(zs))
     else:
         mean = mean_view(zs)
         (energy,) = batch.energies((mean, mean))

@@ -12,6 +12,7 @@ from mixbt_plugin.functional import Ddp, Impl
 from mixbt_plugin.losses._checks import (
     check_choice,
     check_mixing,
+    check_views,
     named_views,
     prepare,
     refuse_not_finite,
@@ -22,7 +23,6 @@ from mixbt_plugin.losses.multiview_barlow_twins import (
     against_the_mean,
     all_pairs,
     mean_view,
-    pairing_choices,
 )
 
 
@@ -75,7 +75,8 @@ def multiview_mixed_barlow_twins_loss(
         The loss and its terms.
 
     Raises:
-        TypeError, ValueError: inputs of another type, shape or range than said above.
+        TypeError, ValueError: an argument is not as said above; or, on several processes, they
+            hold unlike rows or dimensions, or this one is not in ``group``.
         FloatingPointError: the loss is NaN or infinite.
 
     Example:
@@ -85,10 +86,16 @@ def multiview_mixed_barlow_twins_loss(
         >>> terms.loss.shape
         torch.Size([])
     """
-    check_choice("pairing", pairing, pairing_choices)
+    check_choice("pairing", pairing, Pairing)
     embeddings = {**named_views(views), "z_m": z_m}
-    further = partial(check_mixing, perm, mix, len(z_m))
-    given, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group, further=further)
+    given, batch = prepare(
+        embeddings,
+        impl=impl,
+        ddp=ddp,
+        group=group,
+        before=partial(check_views, views),
+        after=partial(check_mixing, perm, mix, z_m),
+    )
     *zs, m = batch.standardized(given, unbiased=unbiased, eps=eps)
 
     residual = m - mixer(batch, zs[1], perm, mix)(zs[0])

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mixbt_plugin.functional import Ddp, Impl, center, is_dead
-from mixbt_plugin.losses._checks import check_choice, named_views, prepare, refuse_not_finite
-from mixbt_plugin.losses.multiview_barlow_twins import Pairing, pairing_choices
+from mixbt_plugin.losses._checks import (
+    check_choice,
+    check_views,
+    named_views,
+    prepare,
+    refuse_not_finite,
+)
+from mixbt_plugin.losses.multiview_barlow_twins import Pairing
 
 
 class VICRegTerms(NamedTuple):
@@ -69,7 +76,8 @@ def multiview_vicreg_loss(
         The loss and its three terms, unweighted.
 
     Raises:
-        TypeError, ValueError: inputs of another type or shape than said above.
+        TypeError, ValueError: an argument is not as said above; or, on several processes, they
+            hold unlike rows or dimensions, or this one is not in ``group``.
         FloatingPointError: the loss is NaN or infinite.
 
     Example:
@@ -78,16 +86,17 @@ def multiview_vicreg_loss(
         >>> multiview_vicreg_loss([z, z, z]).loss.item()  # equal, spread and uncorrelated
         0.0
     """
-    check_choice("pairing", pairing, pairing_choices)
+    check_choice("pairing", pairing, Pairing)
     embeddings = named_views(views)
     solo_learns = ddp == "legacy"
     ddp = "exact" if solo_learns else ddp
-    given, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group)
+    check = partial(check_views, views)
+    given, batch = prepare(embeddings, impl=impl, ddp=ddp, group=group, before=check)
     zs = batch.columns(given)
     sides = zs
     if pairing == "mean" and len(zs) > 2:
-        total = sum(zs[1:], zs[0])
-        sides = [*zs, *((total - z) / (len(zs) - 1) for z in zs)]
+        sum_of_views = sum(zs[1:], zs[0])
+        sides = [*zs, *((sum_of_views - z) / (len(zs) - 1) for z in zs)]
 
     centered, means = zip(*map(center, sides))
     variances = torch.stack([c.square().sum(dim=0) for c in centered]) / (batch.n - 1)

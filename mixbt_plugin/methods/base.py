@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from inspect import signature
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +13,13 @@ from torch import Tensor
 
 from mixbt_plugin.functional import mean_over_processes
 from mixbt_plugin.host import BaseMethod
+from mixbt_plugin.methods.method_settings import ProjectorSettings, parse_settings
 from mixbt_plugin.methods.optimization import BARLOW_COSINE, schedule, with_bias_lr
 from mixbt_plugin.methods.projector import build_projector
-from mixbt_plugin.methods.settings import ProjectorSettings, parse_settings
+from mixbt_plugin.registry import methods_for_more_views
 from mixbt_plugin.settings import ConfigError, Section
+
+Terms = TypeVar("Terms")
 
 
 class ProjectorMethod(BaseMethod):
@@ -73,7 +78,7 @@ class ProjectorMethod(BaseMethod):
         if cls.max_views is not None and (small or views > cls.max_views):
             raise ConfigError(
                 f"{found}{cfg.method} takes {cls.max_views} of one crop_size. For more use "
-                "multiaug_mixbt, multiaug_barlow_twins or multiaug_vicreg."
+                f"{methods_for_more_views()}."
             )
         if views < cls.min_views:
             raise ConfigError(
@@ -112,17 +117,27 @@ class ProjectorMethod(BaseMethod):
         out: dict[str, Any] = super().multicrop_forward(X)
         return {**out, "z": self.project(out["feats"])}
 
-    def loss_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of the loss."""
-        return {**self.settings.loss_arguments(), "check_finite": self.check_finite}
+    def loss_of(self, function: Callable[..., Terms], *embeddings: Any, **further: Any) -> Terms:
+        """A loss, with the settings that are arguments of it by the same names.
+
+        Args:
+            function: of `mixbt_plugin.losses`, or with ``check_finite`` as they have.
+            embeddings: its first arguments.
+            further: arguments that are no settings, or that take the place of one.
+
+        Returns:
+            What the function returns.
+        """
+        taken = signature(function).parameters
+        settings = {name: value for name, value in self.settings if name in taken}
+        return function(*embeddings, **{**settings, **further}, check_finite=self.check_finite)
 
     def log_terms(self, terms: dict[str, Tensor]) -> None:
         """Logs terms of the loss, each as ``train_<name>``, as means over the processes.
 
-        With ``ddp: exact`` every process has the terms of the global batch already; settings
-        without ``ddp`` have those of a process. Then one
-        reduction is shared by all of them; Lightning's ``sync_dist`` would put a barrier and a
-        reduction of its own behind each, at each step.
+        With ``ddp: exact`` every process has the terms of the global batch already. Otherwise, or
+        where a method has no such setting, each has its own, and one reduction serves all terms:
+        Lightning's ``sync_dist`` would put a barrier and a reduction behind each, at each step.
         """
         values = torch.stack([value.detach() for value in terms.values()])
         if getattr(self.settings, "ddp", None) != "exact":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mixbt_plugin.losses import barlow_twins_loss, multiview_vicreg_loss
 from mixbt_plugin.methods.base import ProjectorMethod
-from mixbt_plugin.methods.settings import BarlowTwinsWeights, ProjectorWidths, VICRegWeights
+from mixbt_plugin.methods.method_settings import BarlowTwinsWeights, ProjectorWidths, VICRegWeights
 from mixbt_plugin.registry import register_method
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixbt_plugin.losses import hsic_ssl_loss
 from mixbt_plugin.methods.base import ProjectorMethod
-from mixbt_plugin.methods.settings import BarlowTwinsSettings
+from mixbt_plugin.methods.method_settings import BarlowTwinsSettings
 from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
@@ -26,11 +26,6 @@ class HSICSSLSettings(BarlowTwinsSettings):
         1.0, help="factor of the whole loss", source="Barlow-Twins-HSIC", gt=0
     )
 
-    def loss_arguments(self) -> dict[str, Any]:
-        """The keys that are keyword arguments of the loss, by the same names."""
-        lamb = 1 / self.proj_output_dim if self.lamb is None else self.lamb
-        return {**super().loss_arguments(), "lamb": lamb}
-
 
 @register_method("hsic_ssl", paper="2104.13712", views=2)
 class HSICSSL(ProjectorMethod):
@@ -43,7 +38,10 @@ class HSICSSL(ProjectorMethod):
         """The method's loss plus the online classifier's."""
         out = super().training_step(batch, batch_idx)
         z_a, z_b = out["z"]
-        terms = hsic_ssl_loss(z_a, z_b, **self.loss_arguments())
+        lamb = self.settings.lamb
+        if lamb is None:
+            lamb = 1 / self.settings.proj_output_dim
+        terms = self.loss_of(hsic_ssl_loss, z_a, z_b, lamb=lamb)
         self.log_terms(
             {
                 "hsic_ssl_loss": terms.loss,

@@ -32,7 +32,7 @@ class LinearEvaluation(LinearModel):
       (linear.py:36) do. The default of a fine-tuned backbone is ``train``.
     - ``feature_passes``: above 1 the classifier is trained on features that were computed once,
       each image's the mean over as many views of it, as in fastssl's ``precache_outputs``
-      (scripts/train_model_multiPatch.py). Whoever gives the batches computes them.
+      (scripts/train_model_multiPatch.py). `mixbt_plugin.apps.linear` computes them.
     - ``optimizer.classifier_lr``: the classifier's rate in fine-tuning, ``optimizer.lr`` being
       the backbone's (Barlow Twins' ``--lr-classifier`` and ``--lr-backbone``).
     - ``scheduler.name``: also ``cosine`` (no warm-up, each group from its own rate down to

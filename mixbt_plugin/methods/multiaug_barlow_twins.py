@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
-from mixbt_plugin.losses import multiview_barlow_twins_loss
+from mixbt_plugin.losses import Pairing, multiview_barlow_twins_loss
+from mixbt_plugin.methods.method_settings import BarlowTwinsSettings
 from mixbt_plugin.methods.multiview import MultiViewMethod, MultiViewSettings
-from mixbt_plugin.methods.settings import BarlowTwinsSettings
 from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
@@ -16,7 +16,7 @@ from mixbt_plugin.settings import setting
 class MultiAugBarlowTwinsSettings(MultiViewSettings, BarlowTwinsSettings):
     """Keys of ``method_kwargs`` for ``multiaug_barlow_twins``."""
 
-    pairing: Literal["all", "mean"] = setting(
+    pairing: Pairing = setting(
         "all",
         help="all: mean over all pairs of views, with two views solo-learn's Barlow Twins; mean: "
         "each view against the mean view, as fastssl does for more than two",
@@ -27,10 +27,6 @@ class MultiAugBarlowTwinsSettings(MultiViewSettings, BarlowTwinsSettings):
         help="standardise all views together (fastssl: True)",
         source="solo-learn",
     )
-
-    def loss_arguments(self) -> dict[str, Any]:
-        """The keys that are keyword arguments of the loss, by the same names."""
-        return {**super().loss_arguments(), "pairing": self.pairing, "pooled": self.pooled}
 
 
 @register_method("multiaug_barlow_twins", paper="2312.10725", views=(2, None))
@@ -46,7 +42,7 @@ class MultiAugBarlowTwins(MultiViewMethod):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The method's loss plus the online classifier's."""
         out = super().training_step(batch, batch_idx)
-        terms = multiview_barlow_twins_loss(out["z"], **self.loss_arguments())
+        terms = self.loss_of(multiview_barlow_twins_loss, out["z"])
         self.log_terms(
             {
                 "multiaug_barlow_loss": terms.loss,

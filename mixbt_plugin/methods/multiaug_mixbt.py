@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
 
 from omegaconf import DictConfig
 from torch import Tensor
@@ -11,12 +10,13 @@ from torch import Tensor
 from mixbt_plugin.losses import (
     BarlowTwinsTerms,
     MixedBarlowTwinsTerms,
+    Pairing,
     multiview_barlow_twins_loss,
     multiview_mixed_barlow_twins_loss,
 )
+from mixbt_plugin.methods.method_settings import BarlowTwinsSettings
 from mixbt_plugin.methods.mixing import MixingMethod, MixingSettings
 from mixbt_plugin.methods.multiview import MultiViewMethod, MultiViewSettings
-from mixbt_plugin.methods.settings import BarlowTwinsSettings
 from mixbt_plugin.mixing import Mixing
 from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import ConfigError, setting
@@ -25,16 +25,12 @@ from mixbt_plugin.settings import ConfigError, setting
 class MultiAugMixedBarlowTwinsSettings(MixingSettings, MultiViewSettings, BarlowTwinsSettings):
     """Keys of ``method_kwargs`` for ``multiaug_mixbt``."""
 
-    pairing: Literal["all", "mean"] = setting(
+    pairing: Pairing = setting(
         "all",
         help="all: mean over all pairs of views, with two views mixbt; mean: each view, and the "
         "mixture's residual, against the mean view",
         source="this plugin",
     )
-
-    def loss_arguments(self) -> dict[str, Any]:
-        """The keys that are keyword arguments of the loss, by the same names."""
-        return {**super().loss_arguments(), "pairing": self.pairing}
 
 
 @register_method("multiaug_mixbt", paper="2312.02151", views=(2, None))
@@ -59,17 +55,17 @@ class MultiAugMixedBarlowTwins(MixingMethod, MultiViewMethod):
 
     def loss_without_mixing(self, zs: Sequence[Tensor]) -> BarlowTwinsTerms:
         """Barlow Twins over the views."""
-        return multiview_barlow_twins_loss(zs, **self.loss_arguments())
+        return self.loss_of(multiview_barlow_twins_loss, zs)
 
     def loss_with_mixing(
         self, zs: Sequence[Tensor], z_m: Tensor, mixing: Mixing, lamb_reg: float
     ) -> MixedBarlowTwinsTerms:
         """Mixed Barlow Twins over the views."""
-        return multiview_mixed_barlow_twins_loss(
+        return self.loss_of(
+            multiview_mixed_barlow_twins_loss,
             zs,
             z_m,
             perm=mixing.perm,
             mix=mixing.coefficient,
             lamb_reg=lamb_reg,
-            **self.loss_arguments(),
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
-from mixbt_plugin.losses import multiview_vicreg_loss
+from mixbt_plugin.losses import Pairing, multiview_vicreg_loss
+from mixbt_plugin.methods.method_settings import LossSettings, ProjectorSettings, VICRegWeights
 from mixbt_plugin.methods.multiview import MultiViewMethod, MultiViewSettings
-from mixbt_plugin.methods.settings import LossSettings, ProjectorSettings, VICRegWeights
 from mixbt_plugin.registry import register_method
 from mixbt_plugin.settings import setting
 
@@ -19,23 +19,12 @@ class MultiAugVICRegSettings(MultiViewSettings, VICRegWeights, LossSettings, Pro
     eps: float = setting(
         1e-4, help="added to the variances (fastssl: 0)", source="solo-learn", ge=0
     )
-    pairing: Literal["all", "mean"] = setting(
+    pairing: Pairing = setting(
         "all",
         help="all: mean over all pairs of views; mean: each view against the mean of the others, "
         "as fastssl; with two views both are solo-learn's VICReg",
         source="solo-learn at two views",
     )
-
-    def loss_arguments(self) -> dict[str, Any]:
-        """The keys that are keyword arguments of the loss, by the same names."""
-        return {
-            **super().loss_arguments(),
-            "sim_loss_weight": self.sim_loss_weight,
-            "var_loss_weight": self.var_loss_weight,
-            "cov_loss_weight": self.cov_loss_weight,
-            "pairing": self.pairing,
-            "eps": self.eps,
-        }
 
 
 @register_method("multiaug_vicreg", paper="2312.10725", views=(2, None))
@@ -51,7 +40,7 @@ class MultiAugVICReg(MultiViewMethod):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The method's loss plus the online classifier's."""
         out = super().training_step(batch, batch_idx)
-        terms = multiview_vicreg_loss(out["z"], **self.loss_arguments())
+        terms = self.loss_of(multiview_vicreg_loss, out["z"])
         self.log_terms(
             {
                 "multiaug_vicreg_loss": terms.loss,

@@ -6,6 +6,6 @@ blurred (`blur`); `augmentation` puts them together.
 
 from mixbt_plugin.views.augmentation import BatchAugmentation
 from mixbt_plugin.views.parameters import ViewParameters
-from mixbt_plugin.views.settings import ViewSettings
+from mixbt_plugin.views.view_settings import ViewSettings
 
 __all__ = ["BatchAugmentation", "ViewParameters", "ViewSettings"]

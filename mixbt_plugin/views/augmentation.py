@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixbt_plugin.functional import send
+from mixbt_plugin.devices import send
 from mixbt_plugin.views import color
 from mixbt_plugin.views.blur import gaussian_blur
 from mixbt_plugin.views.parameters import NO_JITTER, ViewParameters, draw_parameters
 from mixbt_plugin.views.resampling import resample, resample_one, resampling_matrices
-from mixbt_plugin.views.settings import ViewSettings
+from mixbt_plugin.views.view_settings import ViewSettings
 
 CHUNK = {"cpu": 2**17, "cuda": 2**24}
 """Pixels that are worked on at a time: on a CPU as many as its caches hold."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixbt_plugin.functional import send
+from mixbt_plugin.devices import send
 
 PASSES = 3
 TILE = 64

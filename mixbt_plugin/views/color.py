@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from mixbt_plugin.functional import send
+from mixbt_plugin.devices import send
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 

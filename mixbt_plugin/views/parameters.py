@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixbt_plugin.functional import send
-from mixbt_plugin.views.settings import ViewSettings
+from mixbt_plugin.devices import send
+from mixbt_plugin.views.view_settings import ViewSettings
 
 RATIO = (3 / 4, 4 / 3)
 TRIES = 10

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
 from mixbt_plugin.apps import loaders
 from mixbt_plugin.apps.pretrain import pretrain
@@ -16,6 +15,7 @@ from mixbt_plugin.checkpoints import read_checkpoint
 from mixbt_plugin.data import as_tensor, batch_augmentation, pretrain_dataset
 from mixbt_plugin.settings import ConfigError
 from tests.apps.composing import composed
+from tests.trainers import quiet_trainer
 
 SMALL = (
     *("data.augment=batch", "max_epochs=2", "limit_train_batches=2", "limit_val_batches=1"),
@@ -61,7 +61,7 @@ def test_views_on_the_device_train_the_same_simulated_on_the_cpu(
 def test_both_ways_have_the_same_batches_of_images(augment: str) -> None:
     cfg = composed("pretrain/mnist5k/mixbt.yaml", f"data.augment={augment}")
     cfg.data.num_workers = 0
-    trainer: Any = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer: Any = quiet_trainer()
     images = pretrain_dataset(cfg, as_tensor)
     augmentation = batch_augmentation(cfg) if augment == "batch" else None
     loader = loaders.train_loader(images, cfg, trainer, augmentation=augmentation)

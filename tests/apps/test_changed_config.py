@@ -21,6 +21,7 @@ from mixbt_plugin.host import METHODS
 from mixbt_plugin.methods import LinearEvaluation
 from mixbt_plugin.registry import register
 from tests.configs import Batches, method_config
+from tests.trainers import quiet_trainer
 
 register()
 
@@ -93,14 +94,9 @@ def train(
     groups, checkpointer = Groups(), Checkpointer(cfg)
     folder.mkdir(exist_ok=True)
     checkpointer._folder = lambda trainer: folder  # type: ignore[method-assign]
-    trainer = Trainer(
+    trainer = quiet_trainer(
         **{"max_epochs": cfg.max_epochs, **limits},
         accumulate_grad_batches=cfg.get("accumulate_grad_batches") or 1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         callbacks=[
             *callbacks,
             groups,

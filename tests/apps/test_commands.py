@@ -55,6 +55,7 @@ def json_beside(checkpoint: Path) -> Any:
     return json.loads((checkpoint.parent / "args.json").read_text())
 
 
+@pytest.mark.slow
 def test_pretrain_then_knn_then_linear_then_finetune() -> None:
     checkpoint = pretrain("mixbt")
     folder = checkpoint.parent
@@ -245,6 +246,13 @@ def test_the_whole_config_is_shown_and_saved() -> None:
     assert saved["method_kwargs"] == config["method_kwargs"]
 
 
+def test_the_config_of_a_linear_evaluation_is_shown_with_its_defaults() -> None:
+    words = ["--config-path", "linear", "--config-name", "mnist5k", "--cfg", "job"]
+    shown = yaml.safe_load(run("linear", *words).stdout)
+    assert shown["checkpoint"]["enabled"] is True
+    assert shown["optimizer"]["kwargs"]["momentum"] == 0.9
+
+
 def test_unknown_config_folder() -> None:
     done = run("pretrain", "--config-path", "pretrain/mnist6k", "--config-name", "x", check=False)
     assert "--config-path pretrain/mnist6k: no such folder" in done.stderr
@@ -278,6 +286,7 @@ def test_a_checkpoint_of_either_host_loads_in_the_other(
     assert torch.load(resumed, weights_only=True)["global_step"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pretrain", "linear", "knn"])
 def test_scripts_as_in_solo_learn(name: str) -> None:
     script = Path(__file__).parents[2] / "scripts" / f"main_{name}.py"

@@ -34,6 +34,7 @@ def weights(folder: Path) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.slow
 def test_compiled_resumed_and_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the whole of ``torch.compile`` but Inductor, which takes minutes to compile on a CPU.
 

@@ -119,6 +119,7 @@ def test_what_cannot_be_read_is_left_out_with_its_name(
     torch.testing.assert_close(torch.from_numpy(vectors.features), expected)
 
 
+@pytest.mark.slow
 def test_vectors_that_are_there_are_read_and_others_refused(
     checkpoint: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -166,6 +166,7 @@ def test_a_run_is_labelled_and_leaves_the_backbone_as_it_was(
     assert json.loads((folder / "args.json").read_text())["feature_passes"] == 3
 
 
+@pytest.mark.slow
 def test_labels_are_smoothed_in_training(checkpoint: Path) -> None:
     def loss(smoothing: float) -> float:
         folder = evaluate(checkpoint, f"label_smoothing={smoothing}", "optimizer.lr=0")
@@ -175,6 +176,7 @@ def test_labels_are_smoothed_in_training(checkpoint: Path) -> None:
     assert loss(0.0) != loss(0.5)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_where_it_stopped(checkpoint: Path) -> None:
     whole = evaluate(checkpoint, "checkpoint.keep_prev=true")
     earlier = next(whole.glob("*-ep0.ckpt"))
@@ -187,6 +189,7 @@ def test_a_run_resumes_where_it_stopped(checkpoint: Path) -> None:
     assert torch.equal(states[0]["classifier.weight"], states[1]["classifier.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["cifar10", "stl10"])
 def test_fastssls_protocol_on_made_images(
     dataset: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

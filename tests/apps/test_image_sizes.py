@@ -96,6 +96,7 @@ def test_what_cannot_work_is_refused(name: str, size: int, kwargs: Any, message:
         fit_backbone_to_views(config(name, size, **kwargs))
 
 
+@pytest.mark.slow
 def test_a_vit_trains_at_32_pixels_and_is_evaluated_at_them(tmp_path: Path) -> None:
     folder = image_folder(tmp_path / "images", per_class=3)
     paths = (f"data.train_path={folder / 'train'}", f"data.val_path={folder / 'val'}")

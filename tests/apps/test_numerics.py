@@ -19,6 +19,7 @@ from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import register
 from tests.configs import loader, method_config
+from tests.trainers import quiet_trainer
 
 register()
 METHODS_TO_POISON = [
@@ -89,17 +90,12 @@ def fit(
         **overrides,
     )
     torch.manual_seed(0)
-    trainer = Trainer(
+    trainer = quiet_trainer(
         max_epochs=epochs,
         max_steps=max_steps,
         plugins=[MixedPrecision("16-mixed", "cpu", scaler)] if scaler else None,
         callbacks=[*callbacks, NumericalGuard(cfg), Checkpointer(cfg)],
         log_every_n_steps=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
         accumulate_grad_batches=overrides.get("accumulate_grad_batches", 1),
     )
     trainer.fit(METHODS[method](cfg), loader())

@@ -34,6 +34,7 @@ from mixbt_plugin.registry import register
 from tests import processes
 from tests.apps.composing import composed
 from tests.configs import loader, method_config
+from tests.trainers import quiet_trainer
 
 register()
 
@@ -103,13 +104,8 @@ def saving_trainer(folder: Path, max_epochs: int, *callbacks: Callback) -> tuple
     cfg = method_config("mixbt", checkpoint={"frequency": 1, "keep_prev": False})
     checkpointer: Any = Checkpointer(cfg)
     checkpointer._folder = lambda trainer: folder
-    trainer = Trainer(
+    trainer = quiet_trainer(
         max_epochs=max_epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         callbacks=[*callbacks, checkpointer],
         limit_train_batches=1,
     )

@@ -144,6 +144,7 @@ def test_a_restarted_job_takes_its_own_checkpoints_only(
     assert "SLURM has started job 2 again: nothing saved by it" in said
 
 
+@pytest.mark.slow
 def test_each_job_has_its_run_of_wandb_and_resuming_continues_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

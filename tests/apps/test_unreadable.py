@@ -73,6 +73,7 @@ def test_nothing_readable(images: Path) -> None:
         pretrain(config(images, "data.unreadable=skip"))
 
 
+@pytest.mark.slow
 def test_skipped_ones_are_counted_in_the_log_and_by_knn(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from mixbt_plugin.evaluation import OnlineKNN
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import register
 from tests.configs import GENTLE, loader, method_config
+from tests.trainers import quiet_trainer
 
 register()
 METRICS = {"linear classifier": "val_", "kNN": "val_knn_"}
@@ -38,15 +39,10 @@ def trained(
     torch.manual_seed(0)
     model = METHODS["mixbt"](cfg)
     results = Results(cfg, "online", METRICS)
-    trainer = Trainer(
+    trainer = quiet_trainer(
         max_epochs=2,
-        accelerator="cpu",
         callbacks=[ValidationAccuracies(), results],
         default_root_dir=tmp_path_factory.mktemp("run"),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
     trainer.fit(model, loader(64), DataLoader(validation, batch_size=25))
     return model, trainer, results, validation

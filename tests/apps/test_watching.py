@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from omegaconf import DictConfig
 from PIL import Image
 
 from mixbt_plugin.apps.diagnose import diagnose
 from mixbt_plugin.apps.knn import knn
+from mixbt_plugin.apps.measuring import left_as_it_is
 from mixbt_plugin.apps.pretrain import pretrain
 from mixbt_plugin.apps.validation import LEFT_OUT
 from mixbt_plugin.apps.watching import ACCURACY, RANK, Watch
@@ -90,18 +92,21 @@ def test_the_command_finds_in_the_checkpoint_what_the_run_logged(watched: Path) 
             assert row[name] == pytest.approx(online, rel=2e-4, nan_ok=True), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["barlow_twins", "multiaug_vicreg"])
 def test_every_n_epochs_and_the_last_are_measured(method: str, tmp_path: Path) -> None:
     folder = run(str(tmp_path), *WATCHED, "++diagnostics.every_n_epochs=2", method=method)
     assert len(logged(folder)["features_rank_me"]) == 2
 
 
+@pytest.mark.slow
 def test_nothing_of_the_training_is_changed(watched: Path, tmp_path: Path) -> None:
     alone = weights(run(str(tmp_path)))
     for name, value in weights(watched).items():
         assert torch.equal(value, alone[name]), name
 
 
+@pytest.mark.slow
 def test_without_training_labels_each_validation_image_is_classified_by_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +128,16 @@ def test_without_training_labels_each_validation_image_is_classified_by_the_othe
     last, best = json.loads((folder / "results.json").read_text())
     assert last["evaluation"] == best["evaluation"] == "kNN, leave-one-out (k=20, cosine)"
     assert min(Image.open(folder / "features.png").size) > 300
+
+
+def test_parts_are_in_their_own_modes_again() -> None:
+    """A part that a method keeps in evaluation mode too."""
+    module: Any = LightningModule()
+    module.trained, module.frozen = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2).eval()
+    with left_as_it_is(module):
+        module.eval()
+        module.frozen.train()
+    assert module.training and module.trained.training and not module.frozen.training
 
 
 def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def small_run(path: str, *overrides: str) -> DictConfig:
     )
 
 
+@pytest.mark.slow
 def test_pretrained_here_exported_and_loaded_in_timm(images: list[str]) -> None:
     folder = pretrain(small_run("pretrain/photo_patches/mixbt.yaml", *images))
     (checkpoint,) = folder.glob("*.ckpt")
@@ -147,6 +148,7 @@ def official_file(name: str) -> Path:
     return Path("official.pth")
 
 
+@pytest.mark.slow
 def test_linear_takes_an_official_file(images: list[str], capsys: Any) -> None:
     path = official_file("barlow_twins")
     cfg = small_run("linear/photo_patches.yaml", f"pretrained_feature_extractor={path}", *images)

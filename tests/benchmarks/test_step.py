@@ -20,6 +20,7 @@ def levels_of_logging() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@pytest.mark.slow
 def test_steps_of_two_methods_and_of_more_views(
     monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -104,6 +104,7 @@ def test_batches_do_not_depend_on_workers_or_on_what_came_before(cfg: DictConfig
     assert_same([views_of(cfg)[last]], alone[-1:])
 
 
+@pytest.mark.slow
 def test_spawned_workers_give_the_same_batches() -> None:
     batches = views_of(config(fraction=0.02))
     spawned = loader(batches, num_workers=1, multiprocessing_context="spawn")
@@ -179,6 +180,7 @@ def test_torchvisions_arrays_give_what_its_data_sets_give(layout: str) -> None:
         assert label == target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start,processes", [("fork", 2), ("spawn", 1)])
 def test_workers_share_the_array(start: str, processes: int) -> None:
     pixels = np.ones((500, 128, 128, 3), np.uint8)
@@ -196,6 +198,7 @@ def test_workers_share_the_array(start: str, processes: int) -> None:
     assert max(shares) < 0.1
 
 
+@pytest.mark.slow
 def test_forked_workers_share_the_names_of_files(tmp_path: Path) -> None:
     image = image_folder(tmp_path, per_class=1) / "train" / "class0" / "0.png"
     # From a process of its own: what else the tests have in memory would be written to as well.

@@ -93,5 +93,11 @@ def test_the_online_knn_asks_for_both_sides() -> None:
     online = OnlineKNN()
     online.update(*clusters(20, 1))
     assert online.compute() == (-1.0, -1.0)
-    with pytest.raises(ValueError, match="distance='manhattan': expected one of cosine, eucl"):
+
+
+def test_an_unknown_distance_is_refused() -> None:
+    message = "distance='manhattan': expected one of cosine, euclidean"
+    with pytest.raises(ValueError, match=message):
         OnlineKNN(distance="manhattan")
+    with pytest.raises(ValueError, match=message):
+        knn_scores(clusters(20, 1), None, distance="manhattan")

@@ -71,6 +71,13 @@ def run_rank(rank: int, port: int, folder: str, world_size: int) -> None:
             loss(wrong)
         with pytest.raises(ValueError, match="the processes hold embeddings of 20, 19 dimensions"):
             loss([z[:, : 20 - rank] for z in views])
+        if "mixed" in name:
+            without_mixture = views if rank == 0 else [*views[:-1], None]
+            with pytest.raises((TypeError, ValueError), match="z_m: expected a tensor"):
+                loss(without_mixture)
+        if name.startswith(("multiview", "vicreg")):
+            with pytest.raises(ValueError, match="views: 1 given; expected at least 2"):
+                loss(views if rank == 0 else views[:1])
         with pytest.raises(RuntimeError, match="once_differentiable"):
             twice(loss, views)
     results["mean"] = mean_over_processes(torch.tensor([float(rank), 2.0], requires_grad=True))

@@ -18,13 +18,13 @@ import torch
 for package in ("lightning", "omegaconf", "hydra", "pydantic", "timm", "torchvision"):
     pytest.importorskip(package)
 
-from lightning.pytorch import Trainer
 
 from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.host import METHODS, dali_loaders
 from mixbt_plugin.registry import list_methods, register
 from tests.apps.test_numerics import Poison
 from tests.configs import batch, loader, method_config
+from tests.trainers import quiet_trainer
 
 register()
 NAMES = [info.name for info in list_methods()]
@@ -81,16 +81,11 @@ def fit(device: torch.device, precision: Any, *steps: int, batches: int = 128) -
 
         scaler = torch.amp.GradScaler("cpu")
         precision, precision_plugin = None, [MixedPrecision("16-mixed", "cpu", scaler)]
-    trainer = Trainer(
+    trainer = quiet_trainer(
         **on(device),
-        max_epochs=1,
         precision=precision,
         plugins=precision_plugin,
         callbacks=[Poison("embeddings", steps=steps), NumericalGuard(cfg)],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
     trainer.fit(METHODS["mixbt"](cfg), loader(batches))
 

@@ -9,6 +9,7 @@ import torch
 
 from mixbt_plugin.losses import (
     barlow_twins_loss,
+    hsic_ssl_loss,
     mixed_barlow_twins_loss,
     multiview_barlow_twins_loss,
     multiview_vicreg_loss,
@@ -35,6 +36,11 @@ Z = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
 def test_shapes_and_types(z_a: Any, z_b: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         barlow_twins_loss(z_a, z_b)
+
+
+def test_a_loss_that_is_not_finite_is_called_by_its_name() -> None:
+    with pytest.raises(FloatingPointError, match=r"^hsic_ssl_loss is nan: z_a holds 1 NaN"):
+        hsic_ssl_loss(Z.masked_fill(Z[1, 1] == Z, torch.nan), Z, lamb=0.1)
 
 
 @pytest.mark.parametrize("loss", [multiview_barlow_twins_loss, multiview_vicreg_loss])

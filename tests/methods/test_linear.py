@@ -20,6 +20,7 @@ from mixbt_plugin.data.sources import load_photo_patches
 from mixbt_plugin.host.embedded.config import NUM_CLASSES, parse_linear_cfg
 from mixbt_plugin.host.embedded.linear import LinearModel as StandIn
 from mixbt_plugin.methods import LinearEvaluation
+from tests.trainers import quiet_trainer
 
 EPOCHS = 3
 CLASSES = 15
@@ -66,13 +67,8 @@ def fit(cfg: DictConfig, batches: DataLoader[Any]) -> tuple[Any, Any, list[list[
     model = LinearEvaluation(NarrowResNet10(width=8), cfg)
     before = copy.deepcopy(model.state_dict())
     rates = Rates()
-    trainer = Trainer(
+    trainer = quiet_trainer(
         max_epochs=EPOCHS,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         callbacks=[rates],
     )
     trainer.fit(model, batches, batches)

@@ -68,9 +68,7 @@ def test_loss_gradient_and_running_statistics_are_those_of_the_concatenated_view
     network = copy.deepcopy(model)
     _, views, targets = given()
     feats = network.backbone(torch.cat(views))
-    terms = LOSSES[method](
-        list(network.projector(feats).chunk(4)), **network.settings.loss_arguments()
-    )
+    terms = network.loss_of(LOSSES[method], list(network.projector(feats).chunk(4)))
     classified = torch.nn.functional.cross_entropy(
         network.classifier(feats.detach()), targets.repeat(4)
     )

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.methods import MixedBarlowTwins
-from mixbt_plugin.methods.settings import parse_settings
+from mixbt_plugin.methods.method_settings import parse_settings
 from mixbt_plugin.registry import list_methods, register
 from tests.configs import PROJECTOR, method_config
 

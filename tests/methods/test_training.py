@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from omegaconf import OmegaConf
 
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import list_methods, register
 from tests.configs import GENTLE, PROJECTOR, batch, loader, method_config
 from tests.train_losses import train, train_elsewhere, train_from
+from tests.trainers import quiet_trainer
 
 register()
 
@@ -36,17 +37,6 @@ def build(method: str, method_kwargs: dict[str, Any] | None = None, **kwargs: An
     return METHODS[method](method_config(method, method_kwargs, **kwargs))
 
 
-def quick_trainer(**kwargs: Any) -> Trainer:
-    return Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **{"max_epochs": 1, **kwargs},
-    )
-
-
 def step_loss(model: Any, given: list[Any], batch_idx: int = 0) -> torch.Tensor:
     """One training step outside of a trainer, without logging."""
     model.log_dict = lambda *args, **kwargs: None
@@ -67,7 +57,7 @@ def test_trains_and_logs_its_terms(method: str) -> None:
     else:
         model = build(method, {"impl": "gram"})
     before = {name: value.clone() for name, value in model.named_parameters()}
-    trainer = quick_trainer()
+    trainer = quiet_trainer()
     val: Any = [(views[0], targets) for _, views, targets in loader()]
     trainer.fit(model, loader(), torch.utils.data.DataLoader(val, batch_size=None))
     logged = set(trainer.callback_metrics)
@@ -218,7 +208,7 @@ def test_the_regularizer_warms_up() -> None:
     model.on_train_batch_start = lambda _, batch_idx: weights.append(
         model.current_lamb_reg(batch_idx)
     )
-    quick_trainer(max_epochs=3).fit(model, loader())
+    quiet_trainer(max_epochs=3).fit(model, loader())
     assert weights == pytest.approx([0.25 * step for step in range(8)] + [2.0] * 4)
 
 
@@ -264,7 +254,7 @@ def test_large_and_small_crops_count_alike() -> None:
 @pytest.mark.parametrize("method", [info.name for info in list_methods()])
 def test_checkpoint_round_trip(method: str, tmp_path: Path) -> None:
     model = build(method)
-    trainer = quick_trainer()
+    trainer = quiet_trainer()
     trainer.fit(model, loader())
     trainer.save_checkpoint(tmp_path / "model.ckpt")
     method_class: Any = METHODS[method]
@@ -278,4 +268,4 @@ def test_checkpoint_round_trip(method: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", [info.name for info in list_methods()])
 def test_bf16_training(method: str) -> None:
-    quick_trainer(precision="bf16-mixed").fit(build(method), loader())
+    quiet_trainer(precision="bf16-mixed").fit(build(method), loader())

@@ -171,6 +171,7 @@ OLD = [
     "pretrain/custom-no-labels/mixbt",
     "linear/mix-bt/cifar100_train_mode",
     "linear/hsic_ssl/stl10_train_mode",
+    "linear/cifar100",
     "transfer/train_mode/dtd",
 ]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ from lightning.pytorch.callbacks import Callback
 
 from mixbt_plugin.apps.comparison.images import Batches, features_of
 from mixbt_plugin.apps.comparison.measures import accuracies, ranks, spectra
-from mixbt_plugin.checkpoints import put_in_place
+from mixbt_plugin.apps.measuring import modes_kept
+from mixbt_plugin.checkpoints import written_whole
 from mixbt_plugin.keys import CompareEvaluation
 
 COLUMNS = ("arm", "seed", "epoch", "steps", "images", "seconds", "measure", "value", "version")
@@ -111,7 +110,8 @@ class Evaluator(Callback):
     def _of_features(
         self, model: Any, evaluation: CompareEvaluation, images: tuple[Batches, Batches]
     ) -> dict[str, float]:
-        with evaluation_mode(model):
+        with modes_kept(model):
+            model.eval()
             references, classified = (
                 features_of(model, batches, model.device) for batches in images
             )
@@ -129,20 +129,7 @@ class Evaluator(Callback):
         self.seconds = state_dict["seconds"]
 
 
-@contextmanager
-def evaluation_mode(model: Any) -> Iterator[None]:
-    """A network in evaluation mode, and afterwards each of its modules as it was."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
 def write_rows(rows: list[dict[str, Any]], path: Path) -> None:
     """Writes a table of `COLUMNS`, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(partial, index=False)
-    put_in_place(partial, path)
+    with written_whole(path) as file:
+        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(file, index=False)

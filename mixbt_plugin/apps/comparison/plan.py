@@ -29,7 +29,7 @@ from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import as_tensor, pretrain_dataset
 from mixbt_plugin.host import METHODS, parse_pretrain_cfg
 from mixbt_plugin.keys import CompareArm, CompareConfig, PretrainConfig, complete
-from mixbt_plugin.settings import ConfigError
+from mixbt_plugin.settings import ConfigError, flattened
 
 RUN_FILE = "run.yaml"
 CHECKPOINTS = 40
@@ -87,7 +87,7 @@ class Run:
         """Raises ValueError where the folder holds a run that is not this one."""
         if not (self.folder / RUN_FILE).is_file():
             return
-        theirs, ours = (_flat(run._completed()) for run in (Run.read(self.folder), self))
+        theirs, ours = (flattened(run._completed()) for run in (Run.read(self.folder), self))
         for key in sorted({*theirs, *ours} - set(MAY_DIFFER)):
             if theirs.get(key) != ours.get(key):
                 raise ConfigError(
@@ -321,12 +321,3 @@ def code_version() -> str:
     except (OSError, subprocess.CalledProcessError):
         return __version__
     return f"{__version__}+g{described.stdout.strip()}"
-
-
-def _flat(content: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(content, dict):
-        return {path: content}
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{path}.{key}" if path else str(key))
-    return flat

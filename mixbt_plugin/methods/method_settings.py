@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 from omegaconf import DictConfig
 
+from mixbt_plugin.functional import Ddp, Impl
 from mixbt_plugin.settings import REQUIRED, Section, check, plain, setting
 
 S = TypeVar("S", bound=Section)
@@ -56,12 +57,12 @@ class ProjectorSettings(ProjectorWidths):
 class LossSettings(Section):
     """Keys of how a loss is computed, shared by all methods."""
 
-    impl: Literal["auto", "gram", "dense"] = setting(
+    impl: Impl = setting(
         "auto",
         help="side on which the energy is computed: gram (N x N), dense (D x D) or auto",
         source="this plugin",
     )
-    ddp: Literal["exact", "legacy", "legacy-sync", "local"] = setting(
+    ddp: Ddp = setting(
         "exact",
         help="exact: the loss of the global batch; legacy: solo-learn's local statistics and "
         "1 / world_size gradient; legacy-sync: that gradient with the statistics of the global "
@@ -69,10 +70,6 @@ class LossSettings(Section):
         "(fastssl on ImageNet-100)",
         source="this plugin",
     )
-
-    def loss_arguments(self) -> dict[str, Any]:
-        """The keys that are keyword arguments of the loss, by the same names."""
-        return {"impl": self.impl, "ddp": self.ddp}
 
 
 class BarlowTwinsWeights(Section):
@@ -102,16 +99,6 @@ class BarlowTwinsSettings(BarlowTwinsWeights, LossSettings, ProjectorSettings):
         source="solo-learn, barlowtwins",
         ge=0,
     )
-
-    def loss_arguments(self) -> dict[str, Any]:
-        """The keys that are keyword arguments of the loss, by the same names."""
-        return {
-            **super().loss_arguments(),
-            "lamb": self.lamb,
-            "scale_loss": self.scale_loss,
-            "unbiased": self.unbiased,
-            "eps": self.eps,
-        }
 
 
 class VICRegWeights(Section):
