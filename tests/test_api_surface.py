@@ -19,7 +19,8 @@ PUBLIC = {
         "multiview_barlow_twins_loss multiview_mixed_barlow_twins_loss multiview_vicreg_loss"
     ),
     "mixbt_plugin.functional": (
-        "Ddp GlobalBatch Impl Processes center dead_columns is_dead mean_over_processes widened"
+        "Ddp GlobalBatch Impl Processes center dead_columns diagonal is_dead mean_over_processes "
+        "widened"
     ),
     "mixbt_plugin.diagnostics": (
         "Diagnostics Measured Overfitting PowerLaw alignment alpha_req dead_dimensions "

@@ -8,6 +8,7 @@ For two standardised batches A, B of shape (N, D) with cross-correlation ``C = A
 
 from mixbt_plugin.functional.batch import GlobalBatch, Impl
 from mixbt_plugin.functional.collectives import Ddp, Processes, mean_over_processes
+from mixbt_plugin.functional.products import diagonal
 from mixbt_plugin.functional.standardize import center, dead_columns, is_dead, widened
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Processes",
     "center",
     "dead_columns",
+    "diagonal",
     "is_dead",
     "mean_over_processes",
     "widened",

@@ -34,6 +34,12 @@ def gram(z: Tensor) -> Tensor:
     return _Gram.apply(z)
 
 
+def diagonal(a: Tensor, b: Tensor) -> Tensor:
+    """The diagonal of AᵀB / N, (D,), of two batches (N, D)."""
+    # Not the mean of the products: its gradient would be written out for every row.
+    return (a * b).sum(dim=0) / len(a)
+
+
 def computed_share(rows: int) -> float:
     """Which part of the entries of ZZᵀ, (rows, rows), is computed and not mirrored."""
     return sum((stop - start) * stop for start, stop in _row_blocks(rows)) / rows**2

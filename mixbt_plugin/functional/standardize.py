@@ -72,7 +72,7 @@ def standardize_pooled(
 
 def center(z: Tensor) -> tuple[Tensor, Tensor]:
     """Z less each column's mean, and the means (D,)."""
-    mean = z.mean(dim=0)
+    mean = z.sum(dim=0) / len(z)  # as in `diagonal`
     return z - mean, mean
 
 

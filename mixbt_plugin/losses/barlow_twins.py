@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from mixbt_plugin.functional import Ddp, GlobalBatch, Impl
+from mixbt_plugin.functional import Ddp, GlobalBatch, Impl, diagonal
 from mixbt_plugin.losses._checks import prepare, refuse_not_finite
 
 
@@ -84,7 +84,7 @@ def redundancy_reduction(
     batch: GlobalBatch, a: Tensor, b: Tensor, energy: Tensor, *, offdiag_target: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """``Σ_i (1 - C_ii)²`` and ``Σ_{i≠j} (C_ij - offdiag_target)²`` of ``energy = ‖C‖²_F``."""
-    d = (a * b).mean(dim=0)
+    d = diagonal(a, b)
     if not offdiag_target:
         on_diag, squares = batch.sums((1 - d).square().sum(), d.square().sum())
         return on_diag, energy - squares

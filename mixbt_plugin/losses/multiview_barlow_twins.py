@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mixbt_plugin.functional import Ddp, GlobalBatch, Impl
+from mixbt_plugin.functional import Ddp, GlobalBatch, Impl, diagonal
 from mixbt_plugin.losses._checks import (
     check_choice,
     check_views,
@@ -96,7 +96,7 @@ def multiview_barlow_twins_loss(
 
 def all_pairs(batch: GlobalBatch, zs: Sequence[Tensor], energy: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of Barlow Twins' two terms over all pairs, of the sum of the pairs' energies."""
-    d = torch.stack([(z * other).mean(dim=0) for z, other in combinations(zs, 2)])
+    d = torch.stack([diagonal(z, other) for z, other in combinations(zs, 2)])
     on_diag, squares = batch.sums((1 - d).square().sum(), d.square().sum())
     return on_diag / len(d), (energy - squares) / len(d)
 
@@ -110,7 +110,7 @@ def against_the_mean(
     batch: GlobalBatch, zs: Sequence[Tensor], mean: Tensor, energy: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The two terms of each view with the mean view, of the mean view's energy with itself."""
-    d = torch.stack([(z * mean).mean(dim=0) for z in zs])
+    d = torch.stack([diagonal(z, mean) for z in zs])
     # d(Z̄, Z̄) is the mean of the d(Z_v, Z̄).
     on_diag, squares = batch.sums((1 - d).square().sum() / len(d), d.mean(dim=0).square().sum())
     return on_diag, energy - squares
