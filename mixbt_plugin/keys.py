@@ -1,5 +1,7 @@
-"""Every key that the commands read: its type, range, choices, default and what it is.
+"""Every key that the commands read: its type, range, choices and default.
 
+What a key is for stands beside its default in ``configs/defaults.yaml``, and in the
+``default.yaml`` of the commands that have one; here, where it must be given, as a message says it.
 Names and meanings are solo-learn's where it has the key. The ``method_kwargs`` of a method are
 declared by its class.
 """
@@ -32,10 +34,10 @@ class RandomResizedCrop(Section):
     """``rrc`` of a pipeline."""
 
     enabled: bool = setting(REQUIRED, "whether views are random crops")
-    crop_min_scale: float | None = setting(None, "least share of the area", gt=0, le=1)
-    crop_max_scale: float | None = setting(None, "largest share of the area", gt=0, le=1)
-    interpolation: Literal["bicubic", "bilinear"] = setting("bicubic", "of the crop")
-    after_color: bool = setting(False, "colours before the crop, as in mix-bt on 64 px")
+    crop_min_scale: float | None = setting(None, gt=0, le=1)
+    crop_max_scale: float | None = setting(None, gt=0, le=1)
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    after_color: bool = False
 
     @model_validator(mode="after")
     def _scales(self) -> RandomResizedCrop:
@@ -52,10 +54,10 @@ class ColorJitter(Section):
     """``color_jitter`` of a pipeline."""
 
     prob: Share = setting(REQUIRED, "a probability")
-    brightness: NotNegative | None = setting(None, "largest change")
-    contrast: NotNegative | None = setting(None, "largest change")
-    saturation: NotNegative | None = setting(None, "largest change")
-    hue: float | None = setting(None, "largest shift, in circles", ge=0, le=0.5)
+    brightness: NotNegative | None = None
+    contrast: NotNegative | None = None
+    saturation: NotNegative | None = None
+    hue: float | None = setting(None, ge=0, le=0.5)
 
     @model_validator(mode="after")
     def _amounts(self) -> ColorJitter:
@@ -74,30 +76,28 @@ class WithProbability(Section):
 class Statistics(Section):
     """What images are normalised with."""
 
-    mean: list[float] | None = setting(
-        None, "of the channels", expected=A_STATISTIC, min_length=3, max_length=3
-    )
+    mean: list[float] | None = setting(None, expected=A_STATISTIC, min_length=3, max_length=3)
     std: list[Annotated[float, Gt(0)]] | None = setting(
-        None, "likewise", expected=POSITIVE_STATISTIC, min_length=3, max_length=3
+        None, expected=POSITIVE_STATISTIC, min_length=3, max_length=3
     )
 
 
 class EvaluationImages(Statistics):
     """``data.augmentations`` of an evaluation; null is as in pre-training, or the data set's."""
 
-    crop_size: Size | None = setting(None, "height and width in pixels", expected=A_SIZE)
+    crop_size: Size | None = setting(None, expected=A_SIZE)
 
 
 class Views(Statistics):
     """How views are made of an image."""
 
-    rrc: RandomResizedCrop = section("random crops")
-    color_jitter: ColorJitter = section("changes of the colours")
-    grayscale: WithProbability = section("grey views")
-    gaussian_blur: WithProbability = section("blurred views")
-    solarization: WithProbability = section("solarised views")
-    equalization: WithProbability = section("equalised views")
-    horizontal_flip: WithProbability = section("mirrored views")
+    rrc: RandomResizedCrop = section()
+    color_jitter: ColorJitter = section()
+    grayscale: WithProbability = section()
+    gaussian_blur: WithProbability = section()
+    solarization: WithProbability = section()
+    equalization: WithProbability = section()
+    horizontal_flip: WithProbability = section()
     num_crops: int = setting(REQUIRED, "views that it gives", ge=1, le=64)
 
 
@@ -115,66 +115,66 @@ class Backbone(Section):
     """``backbone``."""
 
     name: str = setting(REQUIRED, "one of the host's backbones")
-    kwargs: dict[str, Any] = setting({}, "of its constructor")
+    kwargs: dict[str, Any] = {}
 
 
 class PretrainedBackbone(Section):
     """``backbone`` of an evaluation."""
 
-    name: str | None = setting(None, "that of args.json beside the checkpoint where null")
-    kwargs: dict[str, Any] = setting({}, "of its constructor")
+    name: str | None = None
+    kwargs: dict[str, Any] = {}
 
 
 class Data(Section):
     """``data``."""
 
     dataset: str = setting(REQUIRED, "a data set's name")
-    train_path: str | None = setting(None, "folder, or file of data.format=h5")
-    val_path: str | None = setting(None, "likewise; null where there is none")
-    format: Literal["image_folder", "h5", "dali"] = setting("image_folder", "how it is read")
-    num_workers: int = setting(4, "processes that load images", ge=0, le=1024)
+    train_path: str | None = None
+    val_path: str | None = None
+    format: Literal["image_folder", "h5", "dali"] = "image_folder"
+    num_workers: int = setting(4, ge=0, le=1024)
     fraction: Annotated[float, Ge(-1), Le(-1)] | Annotated[float, Gt(0), Lt(1)] = setting(
-        -1, "part of the training images", expected="a share in (0, 1), or -1 for all"
+        -1, expected="a share in (0, 1), or -1 for all"
     )
-    train_subset: str | None = setting(None, "file that lists the training images taken")
-    crop_to_box: bool = setting(True, "of aircraft: crop to the bounding box")
-    unreadable: Literal["stop", "skip"] = setting("stop", "at an image that cannot be read")
-    color: bool = setting(False, "of photo_patches: colours")
+    train_subset: str | None = None
+    crop_to_box: bool = True
+    unreadable: Literal["stop", "skip"] = "stop"
+    color: bool = False
 
 
 class PretrainData(Data):
     """``data`` of pre-training."""
 
-    no_labels: bool = setting(False, "one folder of images without classes")
-    augment: Literal["image", "batch"] = setting("image", "what views are computed of at once")
-    in_memory: bool | None = setting(None, "keep decoded images; null: tiny_imagenet alone")
+    no_labels: bool = False
+    augment: Literal["image", "batch"] = "image"
+    in_memory: bool | None = None
 
 
 class LinearData(Data):
     """``data`` of linear evaluation."""
 
-    augmentations: EvaluationImages = section("how images are brought to the network")
+    augmentations: EvaluationImages = section()
 
 
 class OtherData(Section):
     """``data`` of kNN and export; null is as in pre-training."""
 
-    dataset: str | None = setting(None, "a data set's name")
-    train_path: str | None = setting(None, "folder, or file of data.format=h5")
-    val_path: str | None = setting(None, "likewise")
-    format: Literal["image_folder", "h5"] | None = setting(None, "how it is read")
-    crop_to_box: bool | None = setting(None, "of aircraft: crop to the bounding box")
-    unreadable: Literal["stop", "skip"] | None = setting(None, "at an image that cannot be read")
-    color: bool | None = setting(None, "of photo_patches: colours")
-    augmentations: EvaluationImages = section("how images are brought to the network")
+    dataset: str | None = None
+    train_path: str | None = None
+    val_path: str | None = None
+    format: Literal["image_folder", "h5"] | None = None
+    crop_to_box: bool | None = None
+    unreadable: Literal["stop", "skip"] | None = None
+    color: bool | None = None
+    augmentations: EvaluationImages = section()
 
 
 class SGD(Section):
     """``optimizer.kwargs`` of sgd."""
 
-    momentum: Decay = setting(0.9, "of the update")
-    dampening: Share = setting(0.0, "of the momentum")
-    nesterov: bool = setting(False, "Nesterov's momentum")
+    momentum: Decay = 0.9
+    dampening: Share = 0.0
+    nesterov: bool = False
 
     @model_validator(mode="after")
     def _nesterov(self) -> SGD:
@@ -186,21 +186,21 @@ class SGD(Section):
 class LARS(Section):
     """``optimizer.kwargs`` of lars."""
 
-    momentum: Decay = setting(0.9, "of the update")
-    eta: float = setting(1e-3, "trust coefficient", gt=0)
-    eps: float = setting(1e-8, "added to the norm that divides", gt=0)
-    clip_lr: bool = setting(False, "keep the scaled rate from exceeding optimizer.lr")
-    exclude_bias_n_norm: bool = setting(False, "update these by plain SGD")
+    momentum: Decay = 0.9
+    eta: float = setting(1e-3, gt=0)
+    eps: float = setting(1e-8, gt=0)
+    clip_lr: bool = False
+    exclude_bias_n_norm: bool = False
 
 
 class Adam(Section):
     """``optimizer.kwargs`` of adam and adamw."""
 
     betas: Annotated[list[Decay], Len(2, 2)] = setting(
-        [0.9, 0.999], "of the running means", expected="two numbers of at least 0 and below 1"
+        [0.9, 0.999], expected="two numbers of at least 0 and below 1"
     )
-    eps: float = setting(1e-8, "added to the root that divides", gt=0)
-    amsgrad: bool = setting(False, "AMSGrad's variant")
+    eps: float = setting(1e-8, gt=0)
+    amsgrad: bool = False
 
 
 OPTIMIZER_KWARGS: Mapping[str, type[Section]] = {
@@ -217,9 +217,9 @@ class Optimizer(Section):
     name: Literal["sgd", "lars", "adam", "adamw"] = setting(REQUIRED, "the optimiser")
     batch_size: int = setting(REQUIRED, "images a process and step", ge=2)
     lr: NotNegative = setting(REQUIRED, "learning rate of 256 images a step")
-    weight_decay: NotNegative = setting(0.0, "L2 penalty")
-    exclude_bias_n_norm_wd: bool = setting(False, "no weight decay on these")
-    kwargs: dict[str, Any] = setting({}, "of the optimiser's constructor")
+    weight_decay: NotNegative = 0.0
+    exclude_bias_n_norm_wd: bool = False
+    kwargs: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _kwargs(self) -> Optimizer:
@@ -240,26 +240,24 @@ class PretrainOptimizer(Optimizer):
     """``optimizer`` of pre-training."""
 
     classifier_lr: NotNegative = setting(REQUIRED, "learning rate of the online classifier")
-    bias_lr_ratio: float | None = setting(
-        None, "learning rate of biases and batch-norm, relative to lr; null: the same", gt=0
-    )
+    bias_lr_ratio: float | None = setting(None, gt=0)
 
 
 class LinearOptimizer(Optimizer):
     """``optimizer`` of linear evaluation and fine-tuning."""
 
-    classifier_lr: NotNegative | None = setting(None, "of fine-tuning: the classifier's")
-    layer_decay: float = setting(0.0, "solo-learn's, of the rates of fine-tuning", ge=0, le=1)
+    classifier_lr: NotNegative | None = None
+    layer_decay: float = setting(0.0, ge=0, le=1)
 
 
 class Scheduler(Section):
     """``scheduler``."""
 
-    warmup_epochs: NotNegative = setting(10.0, "length of the warm-up")
-    warmup_start_lr: NotNegative = setting(3e-5, "rate that warmup_cosine starts at")
-    min_lr: NotNegative = setting(0.0, "rate that it ends at")
-    lr_decay_steps: list[Count] | None = setting(None, "epochs at which step lowers the rate")
-    interval: Literal["step", "epoch"] = setting("step", "how often the rate changes")
+    warmup_epochs: NotNegative = 10.0
+    warmup_start_lr: NotNegative = 3e-5
+    min_lr: NotNegative = 0.0
+    lr_decay_steps: list[Count] | None = None
+    interval: Literal["step", "epoch"] = "step"
 
 
 class PretrainScheduler(Scheduler):
@@ -268,8 +266,8 @@ class PretrainScheduler(Scheduler):
     name: Literal["warmup_cosine", "step", "none", "barlow_cosine"] = setting(
         REQUIRED, "the schedule"
     )
-    final_lr_ratio: Share = setting(1e-3, "of barlow_cosine: share of the rate at the end")
-    first_epoch: NotNegative = setting(0.0, "of barlow_cosine: the epoch that it starts in")
+    final_lr_ratio: Share = 1e-3
+    first_epoch: NotNegative = 0.0
 
 
 class LinearScheduler(Scheduler):
@@ -278,72 +276,72 @@ class LinearScheduler(Scheduler):
     name: Literal["warmup_cosine", "cosine", "step", "exponential", "reduce", "none"] = setting(
         REQUIRED, "the schedule"
     )
-    gamma: float = setting(0.1, "factor of step", gt=0, le=1)
+    gamma: float = setting(0.1, gt=0, le=1)
 
 
 class Checkpoint(Section):
     """``checkpoint``."""
 
-    enabled: bool = setting(True, "whether the weights are saved")
-    dir: str = setting("trained_models", "folder of all runs")
-    frequency: Count = setting(1, "epochs from one to the next; the last is always saved")
-    keep_prev: bool = setting(False, "keep those before the last")
+    enabled: bool = True
+    dir: str = "trained_models"
+    frequency: Count = 1
+    keep_prev: bool = False
 
 
 class OnlineKNN(Section):
     """``knn_eval``."""
 
-    enabled: bool = setting(False, "online kNN accuracy")
-    k: Count = setting(20, "neighbours")
-    distance_func: Literal["cosine", "euclidean"] = setting("euclidean", "between features")
+    enabled: bool = False
+    k: Count = 20
+    distance_func: Literal["cosine", "euclidean"] = "euclidean"
 
 
 class WandB(Section):
     """``wandb``."""
 
-    enabled: bool = setting(False, "log to Weights & Biases too")
-    entity: str | None = setting(None, "the account")
-    id: str | None = setting(None, "of the run to continue; null: the resumed one's, or a new one")
-    project: str = setting("solo-learn", "the project")
-    offline: bool = setting(False, "log without a connection")
+    enabled: bool = False
+    entity: str | None = None
+    id: str | None = None
+    project: str = "solo-learn"
+    offline: bool = False
 
 
 class TensorBoard(Section):
     """``tensorboard``."""
 
-    enabled: bool = setting(False, "log for TensorBoard too")
+    enabled: bool = False
 
 
 class Performance(Section):
     """``performance``."""
 
-    disable_channel_last: bool = setting(False, "leave the memory layout as it is")
-    compile: bool = setting(False, "compile backbone and projector")
+    disable_channel_last: bool = False
+    compile: bool = False
 
 
 class Numerics(Section):
     """``numerics``."""
 
-    on_nonfinite: Literal["stop", "skip"] = setting("stop", "at a loss or gradient not finite")
-    max_skipped: int = setting(10, "steps in a row that may be skipped", ge=0)
-    warn_of_collapse: bool = setting(True, "warn of dimensions that are constant")
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    max_skipped: int = setting(10, ge=0)
+    warn_of_collapse: bool = True
 
 
 class Diagnostics(Section):
     """``diagnostics``."""
 
-    enabled: bool = setting(False, "measure held-out images during pre-training")
-    every_n_epochs: Count = setting(1, "epochs from one measurement to the next")
-    images: Count = setting(2048, "how many images, rounded down to whole batches")
-    keep_best: bool = setting(False, "keep the checkpoint of the epoch with the best features")
-    picture: int = setting(0, "images in a picture of features at the end; 0: none", ge=0)
+    enabled: bool = False
+    every_n_epochs: Count = 1
+    images: Count = 2048
+    keep_best: bool = False
+    picture: int = setting(0, ge=0)
 
 
 class Dali(Section):
     """``dali``, of data.format=dali."""
 
-    device: Literal["gpu", "cpu"] = setting("gpu", "where images are decoded and augmented")
-    encode_indexes_into_labels: bool = setting(False, "solo-learn's")
+    device: Literal["gpu", "cpu"] = "gpu"
+    encode_indexes_into_labels: bool = False
 
 
 TimeUnit = Literal["weeks", "days", "hours", "minutes", "seconds", "milliseconds"]
@@ -377,112 +375,103 @@ class Training(Section):
         "model_registry": "the checkpoints are files, in checkpoint.dir.",
     }
 
-    name: str = setting("model", "of the checkpoints")
+    name: str = "model"
     max_epochs: Count = setting(REQUIRED, "epochs of training")
     max_steps: Annotated[int, Ge(-1), Le(-1)] | Count = setting(
-        -1, "most steps", expected="a whole number of at least 1, or -1 for no limit"
+        -1, expected="a whole number of at least 1, or -1 for no limit"
     )
     max_time: Annotated[str, A_TIME] | dict[TimeUnit, Annotated[int, Ge(0)]] | None = setting(
-        None, "longest time", expected="days:hours:minutes:seconds, such as 00:12:00:00"
+        None, expected="days:hours:minutes:seconds, such as 00:12:00:00"
     )
-    fast_dev_run: bool | Count = setting(False, "a try of a few batches, which writes nothing")
-    seed: int = setting(5, "of weights, batches and augmentations", ge=0, le=2**32 - 1)
-    checkpoint: Checkpoint = section("what is saved")
-    performance: Performance = section("how it is computed")
-    numerics: Numerics = section("what is done about NaN, infinity and collapse")
-    wandb: WandB = section("logging")
-    tensorboard: TensorBoard = section("logging")
-    dali: Dali = section("of data.format=dali")
-    resume_from_checkpoint: str | None = setting(None, "a checkpoint, or auto")
-    accelerator: Literal["auto", "gpu", "cuda", "cpu"] = setting("auto", "auto: GPUs if there")
+    fast_dev_run: bool | Count = False
+    seed: int = setting(5, ge=0, le=2**32 - 1)
+    checkpoint: Checkpoint = section()
+    performance: Performance = section()
+    numerics: Numerics = section()
+    wandb: WandB = section()
+    tensorboard: TensorBoard = section()
+    dali: Dali = section()
+    resume_from_checkpoint: str | None = None
+    accelerator: Literal["auto", "gpu", "cuda", "cpu"] = "auto"
     devices: int | str | list[int] | None = setting(
         "auto",
-        "all GPUs, or one process on the CPU",
         expected="a positive number, a list of different ids such as [0, 1], or 'auto'",
     )
-    num_nodes: int = setting(1, "machines", ge=1, le=4096)
+    num_nodes: int = setting(1, ge=1, le=4096)
     strategy: (
         Literal[
             "auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"
         ]
         | None
-    ) = setting("auto", "how processes share the work")
-    sync_batchnorm: bool = setting(False, "statistics of all processes together")
+    ) = "auto"
+    sync_batchnorm: bool = False
     precision: Literal[
         16, 32, 64, "16", "32", "64", "bf16", "16-mixed", "bf16-mixed", "16-true", "bf16-true",
         "32-true", "64-true"
     ] = setting(
         32,
-        "of weights and of what is computed",
         expected="one of 16, 32, 64, bf16, 16-mixed, bf16-mixed, 16-true, bf16-true, 32-true, "
         "64-true",
     )  # fmt: skip
-    accumulate_grad_batches: Count | None = setting(1, "batches of a step")
-    gradient_clip_val: NotNegative | None = setting(None, "largest gradient")
-    gradient_clip_algorithm: Literal["norm", "value"] | None = setting(None, "norm where null")
-    limit_train_batches: Batches | None = setting(None, "batches, or share, of an epoch")
-    limit_val_batches: Batches | None = setting(None, "likewise")
-    check_val_every_n_epoch: Count = setting(1, "epochs from one validation to the next")
-    num_sanity_val_steps: int = setting(2, "validation batches before training", ge=-1)
-    log_every_n_steps: Count = setting(50, "steps from one entry to the next")
-    enable_progress_bar: bool = setting(True, "the bar")
-    enable_model_summary: bool = setting(True, "the table of layers")
-    deterministic: bool | Literal["warn"] | None = setting(None, "algorithms that repeat exactly")
-    benchmark: bool | None = setting(None, "let cuDNN try its algorithms")
-    detect_anomaly: bool = setting(False, "name the operation that gives NaN; slow")
-    profiler: Literal["simple", "advanced"] | None = setting(
-        None, "times of each part, in fit-profile-0.txt of the run's folder"
-    )
+    accumulate_grad_batches: Count | None = 1
+    gradient_clip_val: NotNegative | None = None
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    limit_train_batches: Batches | None = None
+    limit_val_batches: Batches | None = None
+    check_val_every_n_epoch: Count = 1
+    num_sanity_val_steps: int = setting(2, ge=-1)
+    log_every_n_steps: Count = 50
+    enable_progress_bar: bool = True
+    enable_model_summary: bool = True
+    deterministic: bool | Literal["warn"] | None = None
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
+    profiler: Literal["simple", "advanced"] | None = None
 
 
 class PretrainConfig(Training):
     """A config of ``mixbt-pretrain``."""
 
     method: str = setting(REQUIRED, "one of the registered methods")
-    method_kwargs: dict[str, Any] = setting({}, "the method's keys")
-    pretrained_feature_extractor: str | None = setting(
-        None, "path of weights that the backbone starts from"
-    )
-    backbone: Backbone = section("the network")
-    data: PretrainData = section("the images")
+    method_kwargs: dict[str, Any] = {}
+    pretrained_feature_extractor: str | None = None
+    backbone: Backbone = section()
+    data: PretrainData = section()
     augmentations: Annotated[list[Pipeline], Len(1)] = setting(
         REQUIRED, "pipelines, each of which gives views", expected="a list of pipelines"
     )
-    optimizer: PretrainOptimizer = section("the optimiser")
-    scheduler: PretrainScheduler = section("the learning rate over time")
-    diagnostics: Diagnostics = section("what is measured without labels")
-    knn_eval: OnlineKNN = section("kNN beside the training")
-    momentum: dict[str, Any] | None = setting(None, "of solo-learn's momentum methods")
+    optimizer: PretrainOptimizer = section()
+    scheduler: PretrainScheduler = section()
+    diagnostics: Diagnostics = section()
+    knn_eval: OnlineKNN = section()
+    momentum: dict[str, Any] | None = None
 
 
 class LinearSettings(Section):
     """How linear evaluation uses the backbone."""
 
-    finetune: bool = setting(False, "train the backbone too")
-    backbone_batch_norm: Literal["eval", "train"] | None = setting(
-        None, "mode of the backbone's batch-norm; null: train in fine-tuning alone"
-    )
-    feature_passes: int = setting(1, "views whose mean is an image's features", ge=1, le=1024)
+    finetune: bool = False
+    backbone_batch_norm: Literal["eval", "train"] | None = None
+    feature_passes: int = setting(1, ge=1, le=1024)
 
 
 class LinearConfig(LinearSettings, Training):
     """A config of ``mixbt-linear``."""
 
     pretrained_feature_extractor: str = setting(REQUIRED, "path of a checkpoint of pre-training")
-    pretrain_method: str | None = setting(None, "that of args.json where null")
-    auto_augment: bool = setting(False, "solo-learn's own script's")
-    label_smoothing: Share = setting(0.0, "of the loss")
-    mixup: NotNegative = setting(0.0, "alpha of mixup")
-    cutmix: NotNegative = setting(0.0, "alpha of CutMix")
-    backbone: PretrainedBackbone = section("the network")
-    data: LinearData = section("the images")
+    pretrain_method: str | None = None
+    auto_augment: bool = False
+    label_smoothing: Share = 0.0
+    mixup: NotNegative = 0.0
+    cutmix: NotNegative = 0.0
+    backbone: PretrainedBackbone = section()
+    data: LinearData = section()
     augmentations: list[LinearPipeline] | None = setting(
         None,
-        "of training images; null: random crops, mirrored; []: none",
         expected="a list of pipelines, or null",
     )
-    optimizer: LinearOptimizer = section("the optimiser")
-    scheduler: LinearScheduler = section("the learning rate over time")
+    optimizer: LinearOptimizer = section()
+    scheduler: LinearScheduler = section()
 
 
 def complete(cfg: DictConfig, declaration: type[Training]) -> None:
@@ -496,45 +485,45 @@ class Evaluation(Section):
     """What kNN and export share."""
 
     pretrained_checkpoint: str = setting(REQUIRED, "the path of a checkpoint")
-    pretrain_method: str | None = setting(None, "that of args.json where null")
-    backbone: PretrainedBackbone = section("the network")
-    data: OtherData = section("the images")
+    pretrain_method: str | None = None
+    backbone: PretrainedBackbone = section()
+    data: OtherData = section()
 
 
 class Extraction(Evaluation):
     """What the commands share that compute features."""
 
-    batch_size: int = setting(256, "images at once", ge=1)
-    num_workers: int = setting(0, "processes that load images", ge=0, le=1024)
-    accelerator: Literal["auto", "gpu", "cuda", "cpu"] = setting("auto", "auto: a GPU if there")
+    batch_size: int = setting(256, ge=1)
+    num_workers: int = setting(0, ge=0, le=1024)
+    accelerator: Literal["auto", "gpu", "cuda", "cpu"] = "auto"
 
 
 class KNNConfig(Extraction):
     """A config of ``mixbt-knn``."""
 
-    k: Annotated[list[Count], ToList, Len(1)] = setting([20, 200], "neighbours")
-    temperature: Annotated[list[Annotated[float, Gt(0)]], ToList, Len(1)] = setting(
-        [0.07, 0.5], "of the cosine distance"
-    )
-    distance_function: Annotated[list[Literal["cosine", "euclidean"]], ToList, Len(1)] = setting(
-        ["cosine", "euclidean"], "between features"
-    )
-    feature_type: Annotated[list[Literal["backbone", "projector"]], ToList, Len(1)] = setting(
-        ["backbone", "projector"], "whose features"
-    )
+    k: Annotated[list[Count], ToList, Len(1)] = [20, 200]
+    temperature: Annotated[list[Annotated[float, Gt(0)]], ToList, Len(1)] = [0.07, 0.5]
+    distance_function: Annotated[list[Literal["cosine", "euclidean"]], ToList, Len(1)] = [
+        "cosine",
+        "euclidean",
+    ]
+    feature_type: Annotated[list[Literal["backbone", "projector"]], ToList, Len(1)] = [
+        "backbone",
+        "projector",
+    ]
 
 
 class ExportConfig(Evaluation):
     """A config of ``mixbt-export``."""
 
-    format: Literal["timm", "torchvision", "onnx"] = setting("timm", "what loads the file")
-    folder: str | None = setting(None, "beside the checkpoint, named after the format, where null")
+    format: Literal["timm", "torchvision", "onnx"] = "timm"
+    folder: str | None = None
 
 
 class FolderOrData(Extraction):
     """What the commands share that take any folder of images."""
 
-    images: str | None = setting(None, "a folder of images, in folders of any depth; null: data's")
+    images: str | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> FolderOrData:
@@ -554,23 +543,21 @@ class FolderOrData(Extraction):
 class EmbedConfig(FolderOrData):
     """A config of ``mixbt-embed``."""
 
-    split: Literal["train", "val"] | None = setting(None, "of data; null: val")
-    feature_type: Literal["backbone", "projector"] = setting("backbone", "whose features")
-    folder: str | None = setting(None, "of the vectors; null: embeddings/ beside the checkpoint")
-    format: Literal["npz", "parquet"] = setting("npz", "of the files in it")
-    shard: Count = setting(100_000, "vectors in a file, and at most in memory")
-    queries: list[str] = setting(
-        [], "images whose neighbours are drawn: paths, or names among the images"
-    )
-    neighbours: int = setting(8, "of each of queries", ge=1, le=100)
-    picture: int = setting(5000, "vectors in the picture, evenly spread; 0: no picture", ge=0)
+    split: Literal["train", "val"] | None = None
+    feature_type: Literal["backbone", "projector"] = "backbone"
+    folder: str | None = None
+    format: Literal["npz", "parquet"] = "npz"
+    shard: Count = 100_000
+    queries: list[str] = []
+    neighbours: int = setting(8, ge=1, le=100)
+    picture: int = setting(5000, ge=0)
 
 
 class DiagnoseConfig(FolderOrData):
     """A config of ``mixbt-diagnose``."""
 
-    count: Annotated[int, Ge(2)] = setting(2048, "how many images, evenly spread over all")
-    picture: bool = setting(True, "of the spectra and of the embeddings' correlation")
+    count: Annotated[int, Ge(2)] = 2048
+    picture: bool = True
 
     @model_validator(mode="after")
     def _views_of_pretraining(self) -> DiagnoseConfig:
@@ -590,19 +577,15 @@ class CompareArm(Section):
     """``arms.<name>`` of a comparison."""
 
     config: str = setting(REQUIRED, "a config of mixbt-pretrain: its folder and name")
-    overrides: list[str] = setting([], "of this arm, after those of all")
+    overrides: list[str] = []
 
 
 class CompareBudget(Section):
     """``budget`` of a comparison."""
 
-    unit: Literal["epochs", "steps", "images", "seconds"] = setting(
-        "epochs", "what every run spends; the whole epochs that come nearest are trained"
-    )
+    unit: Literal["epochs", "steps", "images", "seconds"] = "epochs"
     amount: float = setting(REQUIRED, "how many; seconds are of training alone", gt=0)
-    clock: Literal["wall", "cpu"] = setting(
-        "wall", "what counts seconds; cpu: those of a core, for machines that are shared"
-    )
+    clock: Literal["wall", "cpu"] = "wall"
 
     @model_validator(mode="after")
     def _whole_epochs(self) -> CompareBudget:
@@ -616,35 +599,30 @@ class CompareEvaluation(Section):
 
     epochs: Count | Annotated[list[Count], Len(1)] = setting(
         10,
-        "how many, evenly spaced, or which; the untrained network and the last epoch always",
         expected="a whole number of at least 1, or a list of them",
     )
-    split: Literal["test", "validation"] = setting(
-        "test", "validation: a sixth of the training images, for choosing among settings"
-    )
-    knn_k: Count = setting(20, "neighbours among all labelled images, by cosine")
-    knn_temperature: float = setting(0.07, "of the kNN", gt=0)
-    linear_labels: Count | None = setting(6000, "of the linear probe; null: all")
-    labels_per_class: Count = setting(10, "of the linear probe with few labels")
-    draws: Count = setting(5, "of these labels, of which the mean is taken")
+    split: Literal["test", "validation"] = "test"
+    knn_k: Count = 20
+    knn_temperature: float = setting(0.07, gt=0)
+    linear_labels: Count | None = 6000
+    labels_per_class: Count = 10
+    draws: Count = 5
 
 
 class CompareConfig(Section):
     """A config of ``mixbt-compare``."""
 
-    title: str = setting("", "of the table and the pictures")
+    title: str = ""
     output_dir: str = setting(REQUIRED, "folder of runs, table and pictures")
     arms: dict[str, Any] = setting(
         REQUIRED, "what is compared, by name", min_length=1, expected="at least one arm"
     )
-    seeds: Annotated[list[Annotated[int, Ge(0), Le(2**32 - 1)]], ToList, Len(1)] = setting(
-        [5], "a run of each arm for each"
-    )
-    overrides: list[str] = setting([], "of all arms")
-    budget: CompareBudget = section("what every run spends")
-    evaluation: CompareEvaluation = section("when and how runs are measured")
-    jobs: Count = setting(1, "runs side by side")
-    threads: Count | None = setting(1, "of each run; null leaves them to PyTorch")
+    seeds: Annotated[list[Annotated[int, Ge(0), Le(2**32 - 1)]], ToList, Len(1)] = [5]
+    overrides: list[str] = []
+    budget: CompareBudget = section()
+    evaluation: CompareEvaluation = section()
+    jobs: Count = 1
+    threads: Count | None = 1
 
     @model_validator(mode="after")
     def _names_and_seeds(self) -> CompareConfig:

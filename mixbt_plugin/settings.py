@@ -71,12 +71,15 @@ class Section(BaseModel):
         return _from_text(value) if isinstance(value, str) and not takes_text else value
 
 
-def setting(default: Any, help: str, *, source: str = "", expected: str = "", **limits: Any) -> Any:
+def setting(
+    default: Any, help: str = "", *, source: str = "", expected: str = "", **limits: Any
+) -> Any:
     """Declares one key.
 
     Args:
         default: its value where the config has none; `REQUIRED` where there is none.
-        help: what it is, for messages and documentation.
+        help: what it is, where a message or a page says so: of a key that must be given, or of a
+            method. That of the others stands beside their defaults in the configs.
         source: where the default is from.
         expected: what would be right, where type and limits do not say it well.
         limits: pydantic's ``ge``, ``gt``, ``le``, ``lt``, ``min_length``, ``max_length``.
@@ -88,9 +91,9 @@ def setting(default: Any, help: str, *, source: str = "", expected: str = "", **
     return Field(default, description=help, json_schema_extra=words, **limits)
 
 
-def section(help: str) -> Any:
+def section() -> Any:
     """Declares a key that is a `Section`: absent, it has that one's defaults."""
-    return Field(default_factory=dict, validate_default=True, description=help)
+    return Field(default_factory=dict, validate_default=True)
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:
