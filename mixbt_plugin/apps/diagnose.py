@@ -18,7 +18,7 @@ from mixbt_plugin.apps.pictures import draw_spectra
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.schema import check_diagnose
 from mixbt_plugin.apps.weights import Pretrained, load_pretrained
-from mixbt_plugin.data import evaluation_transforms, pretrain_transform, unlabelled_files
+from mixbt_plugin.data import pretrain_transform, still_transform, unlabelled_files
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation
 from mixbt_plugin.registry import register
 
@@ -87,8 +87,7 @@ def _transform(cfg: DictConfig, pretrained: Pretrained) -> Any:
     """The views of pre-training, or the image as it is evaluated where those are not known."""
     if cfg.backbone.name is None:
         return pretrain_transform(pretrained.cfg)
-    size, mean, std = (getattr(pretrained.images, key) for key in ("size", "mean", "std"))
-    still = evaluation_transforms(pretrained.cfg.data.dataset, size, mean, std)[1]
+    still = still_transform(pretrained.cfg.data.dataset, pretrained.images)
     return FullTransformPipeline([NCropAugmentation(still, 1)])
 
 

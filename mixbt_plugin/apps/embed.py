@@ -24,10 +24,10 @@ from mixbt_plugin.data import (
     NetworkImages,
     Said,
     UnreadableImageError,
-    evaluation_transforms,
     network_images,
     read_image,
     split_as_it_is,
+    still_transform,
     unlabelled_files,
 )
 from mixbt_plugin.registry import register
@@ -58,9 +58,7 @@ def embed(cfg: DictConfig) -> VectorFolder:
     check_embed(cfg)
     network = _network(cfg)
     say("input", network.images)
-    still = evaluation_transforms(
-        network.cfg.data.dataset, network.images.size, network.images.mean, network.images.std
-    )[1]
+    still = still_transform(network.cfg.data.dataset, network.images)
     source = _source(cfg, network.cfg)
     _check_queries(cfg.queries, source)
     device = training.device_of(cfg)

@@ -19,7 +19,7 @@ from mixbt_plugin.apps.measuring import (
 )
 from mixbt_plugin.apps.pictures import draw_features
 from mixbt_plugin.apps.printing import say
-from mixbt_plugin.data import NetworkImages, evaluation_transforms
+from mixbt_plugin.data import NetworkImages, still_transform
 
 FILE = "features.png"
 
@@ -43,8 +43,7 @@ class FeaturePicture(Callback):
         """Draws, on one process; of a try that writes nothing, nothing."""
         if not trainer.is_global_zero or self.cfg.get("fast_dev_run"):
             return
-        data = self.cfg.data.dataset
-        still = evaluation_transforms(data, self.images.size, self.images.mean, self.images.std)[1]
+        still = still_transform(self.cfg.data.dataset, self.images)
         images = images_to_measure(self.cfg, still)
         some = evenly(images, min(self.cfg.diagnostics.picture, len(images)))
         if len(some) < 3:
@@ -57,7 +56,9 @@ class FeaturePicture(Callback):
                 features.append(pl_module(batch.to(pl_module.device))["feats"].float().cpu())
                 classes += [str(int(target)) for target in targets]
         which = "validation" if has_validation_images(self.cfg) else "training"
-        title = f"features of {self.cfg.name}, {len(some):,} {which} images of {data}"
+        title = (
+            f"features of {self.cfg.name}, {len(some):,} {which} images of {self.cfg.data.dataset}"
+        )
         file = Path(trainer.log_dir or ".") / FILE
         labels = None if "-1" in classes else classes
         drawn = draw_features(torch.cat(features).numpy(), labels, title, file)

@@ -17,8 +17,8 @@ from mixbt_plugin.data import (
     NetworkImages,
     count_replaced,
     evaluation_datasets,
-    evaluation_transforms,
     has_training_labels,
+    still_transform,
     validation_dataset,
 )
 from mixbt_plugin.evaluation import LabelledFeatures
@@ -64,7 +64,7 @@ def extract_features(
     Returns:
         ``backbone`` features (N, F) and, where the method has a projector, ``projector`` (N, D).
     """
-    _, still = evaluation_transforms(cfg.data.dataset, images.size, images.mean, images.std)
+    still = still_transform(cfg.data.dataset, images)
 
     def extract(split: Any) -> Split:
         loader = DataLoader(split, batch_size=batch_size, num_workers=num_workers)

@@ -26,10 +26,10 @@ from mixbt_plugin.data import (
     as_tensor,
     batch_augmentation,
     dali_pretraining,
-    evaluation_transforms,
     network_images,
     pretrain_dataset,
     pretrain_transform,
+    still_transform,
     validation_dataset,
 )
 from mixbt_plugin.data.sources import SOURCES
@@ -88,7 +88,7 @@ def pretrain(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     results = Results(cfg, "online", metrics, evaluated)
     further = list(callbacks)
     if validation is None and cfg.knn_eval.enabled:
-        still = _not_augmented(cfg, evaluated)
+        still = still_transform(cfg.data.dataset, evaluated)
         further.append(LeaveOneOutKNN(cfg, validation_dataset(cfg, still), results))
     if cfg.diagnostics.picture:
         further.append(FeaturePicture(cfg, evaluated))
@@ -107,17 +107,13 @@ def _knn(cfg: DictConfig) -> str:
     return f"k={cfg.knn_eval.k}, {cfg.knn_eval.distance_func}"
 
 
-def _not_augmented(cfg: DictConfig, images: NetworkImages) -> Any:
-    return evaluation_transforms(cfg.data.dataset, images.size, images.mean, images.std)[1]
-
-
 def _validation(cfg: DictConfig, images: NetworkImages) -> Any:
     labelled = cfg.data.dataset in SOURCES or (
         cfg.data.get("val_path") is not None and not cfg.data.no_labels
     )
     if not labelled:
         return None
-    still = _not_augmented(cfg, images)
+    still = still_transform(cfg.data.dataset, images)
     return loaders.val_loader(validation_dataset(cfg, still), cfg)
 
 

@@ -37,6 +37,7 @@ from mixbt_plugin.data.transforms import (
     evaluation_transforms,
     image_size,
     pretrain_transform,
+    still_transform,
 )
 
 __all__ = [
@@ -74,6 +75,7 @@ __all__ = [
     "properties",
     "read_image",
     "split_as_it_is",
+    "still_transform",
     "take_fraction",
     "take_part",
     "unlabelled_files",

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torchvision import transforms
 
+from mixbt_plugin.checkpoints import ImageFormat
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation, build_transform_pipeline
 from mixbt_plugin.settings import ConfigError, pipeline_names
@@ -141,3 +142,8 @@ def image_size(size: Size) -> tuple[int, int]:
         height, width = size if len(size) == 2 else (size[0], size[0])
         return int(height), int(width)
     return int(size), int(size)  # type: ignore[arg-type]
+
+
+def still_transform(dataset: str, images: ImageFormat) -> transforms.Compose:
+    """How an image is brought to a network without augmentation: that of validation."""
+    return evaluation_transforms(dataset, images.size, images.mean, images.std)[1]

@@ -19,7 +19,7 @@ from mixbt_plugin.apps.export import export
 from mixbt_plugin.apps.pictures import draw_features
 from mixbt_plugin.apps.vectors import VectorFolder, Vectors, nearest, spread
 from mixbt_plugin.apps.weights import load_pretrained
-from mixbt_plugin.data import evaluation_transforms
+from mixbt_plugin.data import still_transform
 from mixbt_plugin.settings import ConfigError
 from tests.apps.composing import composed
 from tests.apps.untrained import checkpoint_of
@@ -65,7 +65,7 @@ def by_hand(checkpoint: Path, files: list[Path], key: str = "feats") -> Tensor:
     """Features of one file at a time."""
     where = f"pretrained_checkpoint={checkpoint}"
     model, cfg, _, images = load_pretrained(composed("knn/default.yaml", where))
-    still = evaluation_transforms(cfg.data.dataset, images.size, images.mean, images.std)[1]
+    still = still_transform(cfg.data.dataset, images)
     return torch.cat([model(still(Image.open(file).convert("RGB"))[None])[key] for file in files])
 
 

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from mixbt_plugin.data import (
     Said,
     evaluation_datasets,
-    evaluation_transforms,
     network_images,
+    still_transform,
     take_part,
 )
 from mixbt_plugin.keys import CompareEvaluation
@@ -49,7 +49,7 @@ def evaluation_images(cfg: DictConfig, evaluation: CompareEvaluation) -> Evaluat
         ValueError: there are too few images or labels.
     """
     images = network_images(cfg.data.dataset, Said("augmentations", cfg.augmentations[0]))
-    _, still = evaluation_transforms(cfg.data.dataset, images.size, images.mean, images.std)
+    still = still_transform(cfg.data.dataset, images)
     train, test = evaluation_datasets(cfg, still, still)
     targets = np.asarray(train.targets)  # type: ignore[attr-defined]
     if evaluation.split == "validation":
