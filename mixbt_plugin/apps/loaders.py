@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from mixbt_plugin.apps.restoring import Resumed
 from mixbt_plugin.apps.seeding import EpochBatchSampler, EpochSampler, SeededDataset
-from mixbt_plugin.data import BatchViews
+from mixbt_plugin.data import BatchViews, require_a_batch
 from mixbt_plugin.settings import ConfigError
 from mixbt_plugin.views import BatchAugmentation
 
@@ -50,12 +50,7 @@ def train_loader(
     sampler = EpochSampler(
         len(dataset), cfg.seed, epoch, trainer.global_rank, trainer.world_size, done
     )
-    if len(sampler) < cfg.optimizer.batch_size:
-        processes = f" on {trainer.world_size} processes" if trainer.world_size > 1 else ""
-        raise ConfigError(
-            f"optimizer.batch_size={cfg.optimizer.batch_size}{processes}: the training set has "
-            f"only {len(dataset)} images, and incomplete batches are dropped."
-        )
+    require_a_batch(cfg, len(dataset), trainer.world_size)
     if augmentation is None:
         seeded = SeededDataset(dataset, cfg.seed)
         return _loader(seeded, cfg, sampler=sampler, drop_last=True, collate_fn=_of_one_shape)

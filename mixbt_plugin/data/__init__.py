@@ -31,7 +31,7 @@ from mixbt_plugin.data.network_images import (
 from mixbt_plugin.data.properties import PROPERTIES, properties
 from mixbt_plugin.data.reading import UnreadableImageError, count_replaced, read_image
 from mixbt_plugin.data.sources import INSIDE, SOURCES, ImageSource
-from mixbt_plugin.data.subsets import take_fraction, take_part
+from mixbt_plugin.data.subsets import require_a_batch, take_fraction, take_part
 from mixbt_plugin.data.transforms import (
     batch_augmentation,
     evaluation_transforms,
@@ -74,6 +74,7 @@ __all__ = [
     "pretrain_transform",
     "properties",
     "read_image",
+    "require_a_batch",
     "split_as_it_is",
     "still_transform",
     "take_fraction",

@@ -21,7 +21,7 @@ from mixbt_plugin.data.files import NO_LABEL, ImageFiles, Listing, class_names
 from mixbt_plugin.data.names import is_hidden
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.data.reading import UnreadableImageError, look_at_a_few
-from mixbt_plugin.data.subsets import take_fraction
+from mixbt_plugin.data.subsets import require_a_batch, take_fraction
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation, dali_loaders
 from mixbt_plugin.settings import ConfigError, pipeline_names
 
@@ -217,13 +217,7 @@ def _square(size: Any, key: str) -> int:
 def _require_a_batch(cfg: DictConfig, world_size: int) -> None:
     files = ImageFiles(_listing(cfg.data.train_path, cfg.data.get("no_labels", False)), str)
     look_at_a_few(files, skip=False)
-    images = len(take_fraction(files, cfg.data.fraction))
-    if images // world_size < cfg.optimizer.batch_size:
-        processes = f" on {world_size} processes" if world_size > 1 else ""
-        raise ConfigError(
-            f"optimizer.batch_size={cfg.optimizer.batch_size}{processes}: the training set has "
-            f"only {images} images, and incomplete batches are dropped."
-        )
+    require_a_batch(cfg, len(take_fraction(files, cfg.data.fraction)), world_size)
 
 
 def _listing(root: str | Path, no_labels: bool) -> Listing:

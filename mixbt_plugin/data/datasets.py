@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 from omegaconf import DictConfig
 from torch.utils.data import Dataset
@@ -250,6 +251,10 @@ def _images(cfg: DictConfig, split: str, transform: Transform, *, pretrain: bool
             images = ImageFiles(folder_without_classes(path), transform)
         else:
             images = ImageFiles(class_folders(path), transform)
+    except URLError as error:
+        raise ConfigError(
+            f"{key}={str(path)!r}: {name} is not there, and cannot be downloaded ({error.reason})."
+        ) from error
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"{key}={str(path)!r}: {error}") from error
     look_at_a_few(images, skip=_skips(cfg))

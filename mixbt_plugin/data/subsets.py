@@ -18,6 +18,23 @@ FRACTION_SEED = 42
 """As in solo-learn, so that a fraction is the same images in every format and for every seed."""
 
 
+def require_a_batch(cfg: DictConfig, images: int, processes: int) -> None:
+    """Raises ConfigError where a process has fewer images than a batch: there would be no step.
+
+    Args:
+        cfg: with ``optimizer.batch_size``.
+        images: in the training set.
+        processes: that share them.
+    """
+    share = images // processes
+    if share < cfg.optimizer.batch_size:
+        among = f" on {processes} processes" if processes > 1 else ""
+        raise ConfigError(
+            f"optimizer.batch_size={cfg.optimizer.batch_size}{among}: the training set has only "
+            f"{images} images, and incomplete batches are dropped; expected at most {share}."
+        )
+
+
 def take_part(images: Any, cfg: DictConfig) -> Any:
     """The images that ``data.train_subset`` lists, or the share ``data.fraction`` of them.
 

@@ -17,7 +17,7 @@ from mixbt_plugin.methods.method_settings import ProjectorSettings, parse_settin
 from mixbt_plugin.methods.optimization import BARLOW_COSINE, schedule, with_bias_lr
 from mixbt_plugin.methods.projector import build_projector
 from mixbt_plugin.registry import methods_for_more_views
-from mixbt_plugin.settings import ConfigError, Section
+from mixbt_plugin.settings import ConfigError, RunError, Section
 
 Terms = TypeVar("Terms")
 
@@ -92,6 +92,20 @@ class ProjectorMethod(BaseMethod):
         groups: list[dict[str, Any]] = super().learnable_params
         groups = [*groups, {"name": "projector", "params": self.projector.parameters()}]
         return with_bias_lr(groups, self.cfg, self.lr)
+
+    def on_fit_end(self) -> None:
+        """Refuses a training set that filled no batch, which Lightning passes over in silence.
+
+        Raises:
+            RunError: there was no step.
+        """
+        super().on_fit_end()
+        trainer = self.trainer
+        if trainer.num_training_batches == 0 and trainer.limit_train_batches != 0:
+            raise RunError(
+                f"optimizer.batch_size={self.cfg.optimizer.batch_size}: nothing was trained, since "
+                "the training set has fewer images, and incomplete batches are dropped."
+            )
 
     def configure_optimizers(self) -> Any:
         """The host's optimiser and schedule, or `barlow_cosine`, which no host has."""

@@ -58,7 +58,8 @@ def no_training() -> Any:
         (["devices=0"], "devices=0: expected a positive number"),
         (
             ["optimizer.batch_size=5000"],
-            "optimizer.batch_size=5000: the training set has only 4000",
+            "optimizer.batch_size=5000: the training set has only 4000 images, and incomplete "
+            "batches are dropped; expected at most 4000",
         ),
         (["precision=8"], "precision=8: expected one of 16, 32"),
         (["data.dataset=custom", "data.train_path=/nowhere"], "nowhere"),

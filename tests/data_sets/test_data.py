@@ -138,7 +138,10 @@ def test_data_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     for name in ("cifar10", "stl10"):
         cfg = OmegaConf.create({"data": {"dataset": name, "train_path": str(tmp_path)}})
-        with pytest.raises(ValueError, match="data.train_path=.*no route to host"):
+        message = (
+            f"data.train_path=.*{name} is not there, and cannot be downloaded .no route to host"
+        )
+        with pytest.raises(ValueError, match=message):
             pretrain_dataset(cfg, lambda x: x)
 
 

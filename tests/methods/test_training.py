@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import list_methods, register
+from mixbt_plugin.settings import RunError
 from tests.configs import GENTLE, PROJECTOR, batch, loader, method_config
 from tests.train_losses import train, train_elsewhere, train_from
 from tests.trainers import quiet_trainer
@@ -66,6 +67,14 @@ def test_trains_and_logs_its_terms(method: str) -> None:
     assert all(torch.isfinite(value) for value in trainer.callback_metrics.values())
     moved = [name for name, value in model.named_parameters() if not value.equal(before[name])]
     assert {name.split(".")[0] for name in moved} == {"backbone", "classifier", "projector"}
+
+
+@pytest.mark.filterwarnings("ignore:Total length of .DataLoader")
+def test_a_training_set_that_fills_no_batch_is_not_passed_over() -> None:
+    four: Any = torch.zeros(4, 3, 32, 32)
+    few = torch.utils.data.DataLoader(four, batch_size=8, drop_last=True)
+    with pytest.raises(RunError, match=r"optimizer.batch_size=\d+: nothing was trained"):
+        quiet_trainer().fit(build("mixbt"), few)
 
 
 @pytest.mark.parametrize("method", LOGGED)

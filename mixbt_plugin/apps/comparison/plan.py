@@ -26,7 +26,7 @@ from mixbt_plugin.apps.comparison.images import evaluation_images
 from mixbt_plugin.apps.image_sizes import fit_backbone_to_views
 from mixbt_plugin.apps.overrides import adding_new_keys, refuse_unread
 from mixbt_plugin.apps.schema import check_pretraining
-from mixbt_plugin.data import as_tensor, pretrain_dataset
+from mixbt_plugin.data import as_tensor, pretrain_dataset, require_a_batch
 from mixbt_plugin.host import METHODS, parse_pretrain_cfg
 from mixbt_plugin.keys import CompareArm, CompareConfig, PretrainConfig, complete
 from mixbt_plugin.settings import ConfigError, flattened
@@ -302,12 +302,8 @@ def _spent_in_an_epoch(composed: DictConfig, unit: str) -> int:
     batches = floor(images / processes) // cfg.optimizer.batch_size
     limit = cfg.get("limit_train_batches")
     if limit is not None:
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    if not batches:
-        raise ConfigError(
-            f"optimizer.batch_size={cfg.optimizer.batch_size}: the training set has only {images} "
-            "images."
-        )
+        batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
+    require_a_batch(cfg, images, processes)
     if unit == "images":
         return batches * processes * int(cfg.optimizer.batch_size)
     return -(-batches // int(cfg.accumulate_grad_batches or 1))
