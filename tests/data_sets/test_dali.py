@@ -136,7 +136,8 @@ def test_without_labels_and_a_batch_keeps_its_images(images: Path) -> None:
     folder = images / "train" / "class0"
     cfg = parsed(
         images,
-        *(f"data.train_path={folder}", "data.no_labels=true", "optimizer.batch_size=2"),
+        *(f"data.train_path={folder}", "data.val_path=null", "data.no_labels=true"),
+        "optimizer.batch_size=2",
     )
     loader = iter(set_up(dali_pretraining(cfg, world_size=1)))
     kept = []
@@ -230,7 +231,7 @@ def test_resumed_it_says_that_it_is_not_exact(
     [
         (["dali.device=gpu"], "dali.device='gpu', which is solo-learn's default: there is no CUDA"),
         (["~dali"], "dali.device='gpu', which is solo-learn's default: there is no CUDA"),
-        (["dali.device=tpu"], "dali.device='tpu': expected 'gpu' or 'cpu'"),
+        (["dali.device=tpu"], "dali.device='tpu': expected one of gpu, cpu"),
         (["augmentations.1.crop_size=[32,24]"], r"augmentations\[1\].crop_size=\[32, 24\] with"),
         (["augmentations.0.equalization.prob=0.1"], r"augmentations\[0\].equalization.prob=0.1 wi"),
         (["data.unreadable=skip"], "data.unreadable='skip' with data.format='dali'"),
