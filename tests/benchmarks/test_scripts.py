@@ -56,6 +56,7 @@ def test_the_gradient_of_two_processes_is_audited(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["barlow_twins, data.augment=image", "mixbt, data.augment=batch"])
 def test_a_training_is_timed_from_files_to_its_end(way: str, tmp_path: Path) -> None:
     throughput.write_images(tmp_path, 64)

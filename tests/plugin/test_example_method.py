@@ -61,6 +61,7 @@ def test_our_commands_know_it() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("installed")
 def test_it_is_compared() -> None:
     config = EXAMPLE / "configs" / NAME
