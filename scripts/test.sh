@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Lint, types, import rules, the site and tests. With SOLO_LEARN_PATH=/path/to/checkout the tests run once
-# more against that solo-learn, by import path. Arguments go to pytest, which runs one process a core:
-# `-m long` are the tests that it leaves out, `-m "not slow"` the quick ones alone.
+# more against that solo-learn, by import path. Arguments go to pytest, which runs one process a core; those of
+# `-m "not slow"` take half the time.
 source "$(dirname "$0")/environment.sh"
 export OMP_NUM_THREADS=1
-tests() { "$1/bin/python" -m pytest -n auto --dist worksteal --basetemp="$PWD/.cache/tests" -m "not long" "${@:2}"; }
+tests() { "$1/bin/python" -m pytest -n auto --dist worksteal --basetemp="$PWD/.cache/tests" "${@:2}"; }
 make_environment .venv-test ".[demo,dev,docs,loggers]"
 echo "== ruff"
 .venv-test/bin/ruff check .

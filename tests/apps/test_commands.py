@@ -178,7 +178,6 @@ def assert_each_process_had_its_own_views(cfg: DictConfig) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.parametrize("resumed_with,augment", [(1, "image"), (2, "batch")])
 def test_two_processes_then_resumed(resumed_with: int, augment: str) -> None:
     """Through Hydra and Lightning's own launcher, on gloo."""

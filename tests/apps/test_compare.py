@@ -100,7 +100,6 @@ class StopBefore(Callback):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_comparison_goes_on_within_a_run_and_takes_further_arms() -> None:
     """Stopped before the third of three epochs, it has the rows of one that was not."""
     changes = {"budget__amount": 3, "evaluation__epochs": [2, 3], "arms": arms("hsic_ssl")}
@@ -200,7 +199,6 @@ def test_steps_and_images_become_the_nearest_whole_epochs(
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_seconds_become_epochs_by_the_speed_that_is_measured_first() -> None:
     changes = {"budget__unit": "seconds", "budget__amount": 1e-3, "arms": arms("mixbt")}
     results = compare(comparison(**changes))

@@ -190,7 +190,6 @@ def test_a_run_resumes_where_it_stopped(checkpoint: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.parametrize("dataset", ["cifar10", "stl10"])
 def test_fastssls_protocol_on_made_images(
     dataset: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

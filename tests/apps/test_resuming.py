@@ -77,7 +77,6 @@ def assert_same(ours: Any, theirs: Any, where: str = "") -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_killed_and_resumed_is_bit_identical() -> None:
     processes.run(*command("checkpoint.dir=whole"))
     (whole,) = Path("whole").rglob("*-ep3.ckpt")

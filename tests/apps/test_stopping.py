@@ -83,7 +83,6 @@ def two_nodes(*words: str, **environment: str) -> list[Started]:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_job_that_slurm_requeues_resumes_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,7 @@ class Command(NamedTuple):
     declared: type[Section]
 
 
-LONG = (pytest.mark.slow, pytest.mark.long)
+SLOW = pytest.mark.slow
 NARROW = ("backbone.name=narrow_resnet10", "+backbone.kwargs.width=8")
 COMMANDS = {
     "pretrain": Command(pretrain, "pretrain/mnist5k/mixbt.yaml", NARROW, PretrainConfig),
@@ -217,7 +217,7 @@ def test_the_config_that_is_broken_below_is_good(command: str) -> None:
 
 @pytest.mark.parametrize(
     "command,every",
-    [*((c, 20) for c in COMMANDS), *(pytest.param(c, 1, marks=LONG) for c in COMMANDS)],
+    [*((c, 20) for c in COMMANDS), *(pytest.param(c, 1, marks=SLOW) for c in COMMANDS)],
 )
 def test_wrong_configs_are_refused_by_name(command: str, every: int) -> None:
     answers = {str(wrong): outcome(command, wrong) for wrong in wrongs(command)[::every]}

@@ -38,7 +38,6 @@ def test_loss_of_more_views(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_communication_counts_bytes(capsys: pytest.CaptureFixture[str]) -> None:
     communication.main(["--objectives", "barlow_twins", "--n", "8", "--d", "4096"])
     row = capsys.readouterr().out.splitlines()[-1].split("|")
@@ -48,7 +47,6 @@ def test_communication_counts_bytes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_the_gradient_of_two_processes_is_audited(capsys: pytest.CaptureFixture[str]) -> None:
     gradient_audit.main()
     rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "ddp=" in line]
@@ -58,7 +56,6 @@ def test_the_gradient_of_two_processes_is_audited(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.parametrize("way", ["barlow_twins, data.augment=image", "mixbt, data.augment=batch"])
 def test_a_training_is_timed_from_files_to_its_end(way: str, tmp_path: Path) -> None:
     throughput.write_images(tmp_path, 64)
@@ -68,7 +65,6 @@ def test_a_training_is_timed_from_files_to_its_end(way: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_memory_has_a_row_for_each_number_of_processes(capsys: pytest.CaptureFixture[str]) -> None:
     memory.main(["--images", "600", "--files", "600", "--workers", "1", "2"])
     rows = [row.split("|")[1:-1] for row in capsys.readouterr().out.splitlines()[-4:]]

@@ -21,7 +21,6 @@ def levels_of_logging() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_steps_of_two_methods_and_of_more_views(
     monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -61,7 +61,6 @@ def test_our_commands_know_it() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.usefixtures("installed")
 def test_it_is_compared() -> None:
     config = EXAMPLE / "configs" / NAME

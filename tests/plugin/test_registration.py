@@ -102,7 +102,6 @@ def test_a_failing_registration_breaks_no_app(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.parametrize("editable", [False, True], ids=["wheel", "editable"])
 def test_hydra_finds_an_installed_plugin(editable: bool, tmp_path: Path, monkeypatch: Any) -> None:
     root = Path(__file__).parents[2]
