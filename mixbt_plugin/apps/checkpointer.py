@@ -13,11 +13,10 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from mixbt_plugin.checkpoints import put_in_place, written_whole
+from mixbt_plugin.checkpoints import PARTIAL, put_in_place, written_whole
 from mixbt_plugin.settings import ConfigError, MissingFileError, RunError
 
 CONFIG_FILE = "args.json"
-PARTIAL = ".partial"
 
 
 class NotFiniteError(RunError, FloatingPointError):

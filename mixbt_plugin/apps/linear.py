@@ -29,7 +29,7 @@ from mixbt_plugin.data import (
     validation_dataset,
 )
 from mixbt_plugin.host import build_backbone, parse_linear_cfg
-from mixbt_plugin.keys import LinearConfig, complete
+from mixbt_plugin.keys import LinearConfig
 from mixbt_plugin.methods import LinearEvaluation
 from mixbt_plugin.settings import ConfigError, MissingFileError
 
@@ -199,7 +199,10 @@ def _loss_and_mixup(cfg: DictConfig) -> tuple[Any, Any]:
 def show(cfg: DictConfig) -> None:
     """What ``--cfg job`` prints: the config with its defaults, whatever the checkpoint is."""
     OmegaConf.set_struct(cfg, False)
-    complete(cfg, LinearConfig)
+    given = cfg.get("pretrained_feature_extractor")
+    cfg.pretrained_feature_extractor = given or "a checkpoint"  # it need not be said to be shown
+    check_keys(cfg, LinearConfig)
+    cfg.pretrained_feature_extractor = given
     training.print_config(cfg)
 
 

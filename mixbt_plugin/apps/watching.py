@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from mixbt_plugin.apps.checkpointer import CONFIG_FILE, PARTIAL
+from mixbt_plugin.apps.checkpointer import CONFIG_FILE
 from mixbt_plugin.apps.loaders import views_loader
 from mixbt_plugin.apps.measuring import (
     Measures,
@@ -24,7 +24,7 @@ from mixbt_plugin.apps.measuring import (
     left_as_it_is,
 )
 from mixbt_plugin.apps.validation import LEFT_OUT
-from mixbt_plugin.checkpoints import put_in_place
+from mixbt_plugin.checkpoints import PARTIAL, put_in_place
 from mixbt_plugin.data import pretrain_transform
 from mixbt_plugin.diagnostics import Measured, overfitting
 from mixbt_plugin.settings import ConfigError

@@ -5,6 +5,7 @@ from mixbt_plugin.checkpoints.image_format import ImageFormat
 from mixbt_plugin.checkpoints.layouts import BackboneWeights, find_backbone, load_into
 from mixbt_plugin.checkpoints.onnx_files import OnnxBackbone
 from mixbt_plugin.checkpoints.reading import (
+    PARTIAL,
     put_in_place,
     read_checkpoint,
     read_file,
@@ -14,6 +15,7 @@ from mixbt_plugin.checkpoints.stems import Stem, stem_of
 
 __all__ = [
     "FORMATS",
+    "PARTIAL",
     "BackboneWeights",
     "ExportError",
     "ImageFormat",

@@ -68,10 +68,14 @@ def _require_checksums(path: Path) -> None:
             raise ConfigError(f"damaged: {damaged} disagrees with its checksum")
 
 
+PARTIAL = ".partial"
+"""Ends the name of a file that is being written."""
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to write to, which then takes its place (`put_in_place`)."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     yield partial
     put_in_place(partial, path)
 

@@ -251,6 +251,14 @@ def test_the_config_of_a_linear_evaluation_is_shown_with_its_defaults() -> None:
     shown = yaml.safe_load(run("linear", *words).stdout)
     assert shown["checkpoint"]["enabled"] is True
     assert shown["optimizer"]["kwargs"]["momentum"] == 0.9
+    assert shown["pretrained_feature_extractor"] is None
+
+
+def test_a_config_that_is_wrong_is_not_shown_but_refused() -> None:
+    words = ["--config-path", "linear", "--config-name", "mnist5k", "optimizer.name=sgdd"]
+    refused = run("linear", *words, "--cfg", "job", check=False)
+    assert refused.returncode == 2
+    assert "optimizer.name='sgdd': expected one of sgd, lars" in refused.stderr
 
 
 def test_unknown_config_folder() -> None:

@@ -168,6 +168,14 @@ def same(rows: pd.DataFrame, others: pd.DataFrame) -> bool:
         ({"evaluation__linear_labels": 9999}, "linear_labels=9999: there are only 4500"),
         ({"evaluation__split": "validation"}, "sees 4500 of 4500.*a smaller data.fraction"),
         ({"budget__unit": "seconds", "evaluation__epochs": [1]}, "expected a number of evaluat"),
+        (
+            {"budget__unit": "steps", "overrides": [*SMALL, "limit_train_batches=0.001"]},
+            "limit_train_batches=0.001: leaves none of an epoch's",
+        ),
+        (
+            {"budget__unit": "steps", "overrides": [*SMALL, "optimizer.batch_size=9999"]},
+            "optimizer.batch_size=9999: the training set has only",
+        ),
     ],
 )
 def test_refusals_come_before_training(changes: dict[str, Any], message: str) -> None:

@@ -299,11 +299,16 @@ def _spent_in_an_epoch(composed: DictConfig, unit: str) -> int:
     cfg = parsed(composed)
     images = len(pretrain_dataset(cfg, as_tensor))  # type: ignore[arg-type]
     processes = len(cfg.devices) * cfg.num_nodes
+    require_a_batch(cfg, images, processes)
     batches = floor(images / processes) // cfg.optimizer.batch_size
     limit = cfg.get("limit_train_batches")
     if limit is not None:
-        batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
-    require_a_batch(cfg, images, processes)
+        there = batches
+        batches = min(there, limit) if isinstance(limit, int) else int(there * limit)
+        if not batches:
+            raise ConfigError(
+                f"limit_train_batches={limit}: leaves none of an epoch's {there} batches."
+            )
     if unit == "images":
         return batches * processes * int(cfg.optimizer.batch_size)
     return -(-batches // int(cfg.accumulate_grad_batches or 1))
