@@ -8,6 +8,7 @@ and printed once.
 
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def _register() -> None:
 _register()
 
 
-def _offer_defaults(file: Path) -> None:
-    """Makes the sections of ``defaults.yaml`` parts that configs name: ``/defaults: pretrain``."""
+@cache  # Hydra asks at each composition, of which a comparison makes dozens.
+def _default_parts(file: Path) -> dict[str, Any]:
+    """What configs name as ``/defaults: pretrain``: merged sections of ``defaults.yaml``."""
     sections: Any = OmegaConf.load(file)
     parts = {
         "commands": ("commands",),
@@ -49,8 +51,13 @@ def _offer_defaults(file: Path) -> None:
         "linear": ("commands", "training", "linear"),
         "compare": ("commands", "compare"),
     }
-    for name, names in parts.items():
-        node = OmegaConf.merge(*(sections[each] for each in names))
+    return {
+        name: OmegaConf.merge(*(sections[each] for each in names)) for name, names in parts.items()
+    }
+
+
+def _offer_defaults(file: Path) -> None:
+    for name, node in _default_parts(file).items():
         ConfigStore.instance().store(
             name, node, group="defaults", package="_global_", provider="mixbt_plugin"
         )

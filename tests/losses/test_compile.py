@@ -8,8 +8,14 @@ from torch import Tensor
 
 from tests.embeddings import LOSSES, random_views
 
-DENSE = ("mixed_paper", "multiview_all", "vicreg_mean")
-CASES = [(name, "gram") for name in LOSSES] + [(name, "dense") for name in DENSE]
+# One of each kind of loss is compiled at each change, the others where slow tests are.
+KINDS = ("mixed_paper", "multiview_all", "vicreg_mean")
+CASES = [
+    pytest.param(name, impl, marks=() if name in KINDS else pytest.mark.slow)
+    for impl in ("gram", "dense")
+    for name in LOSSES
+    if impl == "gram" or name in KINDS
+]
 
 
 @pytest.mark.parametrize(("name", "impl"), CASES)

@@ -6,7 +6,7 @@ import copy
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -38,6 +38,13 @@ def header(config: str) -> dict[str, str]:
         name, _, text = line.partition(": ")
         fields[name] = text
     return fields
+
+
+@cache
+def written(config: str) -> dict[str, Any]:
+    """What a config's own file says, before anything is composed."""
+    file = OmegaConf.load(config_root() / f"{config}.yaml")
+    return cast(dict[str, Any], OmegaConf.to_container(file))
 
 
 def composed(config: str, *overrides: str) -> DictConfig:

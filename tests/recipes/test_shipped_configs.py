@@ -15,7 +15,17 @@ from mixbt_plugin.apps.pretrain import pretrain
 from mixbt_plugin.keys import SOLO_LEARN_SCRIPT, PretrainConfig
 from mixbt_plugin.registry import register
 from tests.made_images import make, make_unlabelled, without_checksums
-from tests.recipes.shipped import CONFIGS, FIELDS, built, composed, header, parsed, plain, slug
+from tests.recipes.shipped import (
+    CONFIGS,
+    FIELDS,
+    built,
+    composed,
+    header,
+    parsed,
+    plain,
+    slug,
+    written,
+)
 
 register()
 
@@ -30,9 +40,9 @@ def distinct_networks() -> list[str]:
     """A config for each network: they differ in less than building one costs."""
     chosen: dict[str, str] = {}
     for config in CONFIGS:
-        cfg = plain(composed(config))
-        network = [cfg.get(key) for key in ("method", "method_kwargs", "backbone")]
-        chosen.setdefault(str([*network, cfg["data"]["dataset"]]), config)
+        said = written(config)
+        network = [said.get(key) for key in ("method", "method_kwargs", "backbone")]
+        chosen.setdefault(str([*network, said["data"].get("dataset")]), config)
     return list(chosen.values())
 
 
@@ -58,21 +68,21 @@ def test_what_a_recipe_names_for_itself_may_be_left_over(config: str) -> None:
 
 
 def code_paths(config: str) -> set[str]:
-    """What of a config decides which code runs: names and switches, not sizes and weights."""
-    cfg = plain(composed(config))
+    """What of a recipe decides which code runs: names and switches, not sizes and weights."""
+    said = written(config)
     switches = {
         key: value
-        for key, value in cfg.get("method_kwargs", {}).items()
+        for key, value in said.get("method_kwargs", {}).items()
         if isinstance(value, (bool, str)) or not value
     }
-    views = [isinstance(view["crop_size"], list) for view in cfg["augmentations"]]
-    crops = [sorted(view["rrc"]) for view in cfg["augmentations"]]
-    optimizer = cfg["optimizer"]["name"], sorted(cfg["optimizer"]), cfg["scheduler"]["name"]
-    data = cfg["data"]["dataset"], cfg["data"].get("no_labels")
-    backbone = cfg["backbone"]["name"][:4], cfg["backbone"].get("kwargs")
-    method = cfg["method"], sorted(switches.items()), views
-    fraction = cfg["data"]["fraction"] > 0
-    return {str(part) for part in (method, crops, optimizer, data, fraction, backbone)}
+    method = said["method"], sorted(switches.items())
+    views = said["defaults"], sorted(said.get("augmentations", []))
+    optimizer = said["optimizer"].get("name"), sorted(said["optimizer"])
+    scheduler = said.get("scheduler", {}).get("name")
+    data = said["data"].get("dataset"), said["data"].get("no_labels")
+    fraction = said["data"].get("fraction", -1) > 0
+    backbone = said["backbone"].get("name", "")[:4], said["backbone"].get("kwargs")
+    return {str(part) for part in (method, views, optimizer, scheduler, data, fraction, backbone)}
 
 
 def distinct_configs() -> list[str]:
