@@ -1,7 +1,7 @@
 """Every key that the commands read: its type, range, choices and default.
 
-What a key is for stands beside its default in ``configs/defaults.yaml``, and in the
-``default.yaml`` of the commands that have one; here, where it must be given, as a message says it.
+What a key is for stands beside its default in ``configs/defaults.yaml``; here, where it must be
+given, as a message says it.
 Names and meanings are solo-learn's where it has the key. The ``method_kwargs`` of a method are
 declared by its class.
 """

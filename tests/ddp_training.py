@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import Callback
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
@@ -20,6 +19,7 @@ from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.functional import Processes
 from mixbt_plugin.functional.standardize import standardize
 from mixbt_plugin.host import METHODS
+from mixbt_plugin.keys import Numerics
 from mixbt_plugin.mixing import Mixing
 from mixbt_plugin.registry import register
 from tests.configs import Batches, method_config
@@ -172,7 +172,7 @@ def train(
     images = Batches(GLOBAL_BATCH * STEPS, [16] * views)
     share = Subset(images, range(rank, len(images), shares))
     losses, gradient = Losses(), Gradient()
-    guard = NumericalGuard(OmegaConf.create({"numerics": {"on_nonfinite": "skip"}}))
+    guard = NumericalGuard(Numerics(on_nonfinite="skip"), every_n_steps=50)
     trainer = quiet_trainer(
         devices=world_size,
         strategy="ddp" if world_size > 1 else "auto",

@@ -20,6 +20,18 @@ from omegaconf import OmegaConf
 # In a wheel, and in a checkout.
 CONFIGS = [Path(__file__).parents[2] / place for place in ("mixbt_plugin/configs", "configs")]
 
+PARTS = {
+    "commands": ("commands",),
+    "pretrain": ("commands", "training", "pretrain"),
+    "linear": ("commands", "training", "linear"),
+    "compare": ("commands", "compare"),
+    "knn": ("commands", "evaluation", "extraction", "knn"),
+    "export": ("commands", "evaluation", "export"),
+    "embed": ("commands", "evaluation", "extraction", "embed"),
+    "diagnose": ("commands", "evaluation", "extraction", "diagnose"),
+}
+"""What configs name as ``/defaults: pretrain``: sections of ``defaults.yaml``, merged."""
+
 
 def _register() -> None:
     if "solo.methods" not in sys.modules:
@@ -43,16 +55,10 @@ _register()
 
 @cache  # Hydra asks at each composition, of which a comparison makes dozens.
 def _default_parts(file: Path) -> dict[str, Any]:
-    """What configs name as ``/defaults: pretrain``: merged sections of ``defaults.yaml``."""
+    """`PARTS` of ``defaults.yaml``, each merged."""
     sections: Any = OmegaConf.load(file)
-    parts = {
-        "commands": ("commands",),
-        "pretrain": ("commands", "training", "pretrain"),
-        "linear": ("commands", "training", "linear"),
-        "compare": ("commands", "compare"),
-    }
     return {
-        name: OmegaConf.merge(*(sections[each] for each in names)) for name, names in parts.items()
+        name: OmegaConf.merge(*(sections[each] for each in names)) for name, names in PARTS.items()
     }
 
 

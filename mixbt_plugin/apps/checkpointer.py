@@ -87,7 +87,7 @@ class Checkpointer(Callback):
             self._save(trainer, write, _not_finite(trainer.lightning_module))
 
     def _path(self, trainer: Trainer) -> Path:
-        epoch = f"{self.cfg.get('name', 'model')}-ep{trainer.current_epoch}"
+        epoch = f"{self.cfg.name}-ep{trainer.current_epoch}"
         whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         return self.folder / f"{epoch}{'' if whole else f'-step{trainer.global_step}'}.ckpt"
 
@@ -158,7 +158,7 @@ def last_checkpoint(trainer: Trainer) -> Path | None:
 
 def check_name(cfg: DictConfig) -> None:
     """Raises ValueError where ``name``, which checkpoints are called by, is no file's name."""
-    name = cfg.get("name")
+    name = cfg.name
     if name is not None and (not str(name).strip(". ") or any(c in str(name) for c in "/\\\0")):
         raise ConfigError(
             f"name={name!r}: checkpoints are called by it; expected a name without '/', and "

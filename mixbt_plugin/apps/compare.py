@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from mixbt_plugin.apps import commands
 from mixbt_plugin.apps.comparison.figures import draw
-from mixbt_plugin.apps.comparison.images import Batches, Features, evaluation_images
+from mixbt_plugin.apps.comparison.images import Batches, NetworkOutputs, evaluation_images
 from mixbt_plugin.apps.comparison.measures import accuracies
 from mixbt_plugin.apps.comparison.plan import (
     Run,
@@ -23,7 +23,7 @@ from mixbt_plugin.apps.comparison.plan import (
     speed_runs,
 )
 from mixbt_plugin.apps.comparison.running import LOG_FILE, train_all
-from mixbt_plugin.apps.comparison.table import Results, collect, markdown, write_csv
+from mixbt_plugin.apps.comparison.table import Measurements, collect, markdown, write_csv
 from mixbt_plugin.apps.schema import checked_comparison
 from mixbt_plugin.data import properties
 from mixbt_plugin.keys import CompareConfig
@@ -32,7 +32,7 @@ from mixbt_plugin.settings import RunError
 PIXELS_FILE = "pixels.json"
 
 
-def compare(cfg: DictConfig) -> Results:
+def compare(cfg: DictConfig) -> Measurements:
     """Trains and measures what of a comparison is not done yet.
 
     Args:
@@ -61,7 +61,7 @@ def compare(cfg: DictConfig) -> Results:
     pixels = _pixels(first, comparison, output / PIXELS_FILE)
     split = split_in_words(first, comparison)
 
-    def report() -> Results | None:
+    def report() -> Measurements | None:
         results = collect(runs, pixels, split)
         if results is not None:
             write_csv(results, output / "results.csv")
@@ -101,10 +101,10 @@ def _pixels(composed: DictConfig, comparison: CompareConfig, known: Path) -> dic
     return found
 
 
-def _as_features(batches: Batches) -> Features:
+def _as_features(batches: Batches) -> NetworkOutputs:
     images, targets = (torch.cat(parts) for parts in zip(*batches))
     grey = bool((images[:, :1] == images).all())
-    return Features(images[:, : 1 if grey else 3].flatten(1), None, targets)
+    return NetworkOutputs(images[:, : 1 if grey else 3].flatten(1), None, targets)
 
 
 def split_in_words(cfg: DictConfig, comparison: CompareConfig) -> str:

@@ -41,7 +41,7 @@ class FeaturePicture(Callback):
     @torch.no_grad()
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Draws, on one process; of a try that writes nothing, nothing."""
-        if not trainer.is_global_zero or self.cfg.get("fast_dev_run"):
+        if not trainer.is_global_zero or self.cfg.fast_dev_run:
             return
         still = still_transform(self.cfg.data.dataset, self.images)
         images = images_to_measure(self.cfg, still)

@@ -24,7 +24,7 @@ from mixbt_plugin.data import (
 from mixbt_plugin.evaluation import LabelledFeatures
 
 
-class Split(NamedTuple):
+class SplitFeatures(NamedTuple):
     """Features by their kind, (N, F) each, and classes (N,), on the CPU."""
 
     features: dict[str, Tensor]
@@ -35,11 +35,11 @@ class Split(NamedTuple):
         return LabelledFeatures(self.features[kind], self.targets)
 
 
-class Features(NamedTuple):
+class DatasetFeatures(NamedTuple):
     """Those of both splits; of training images without labels there are none."""
 
-    train: Split | None
-    test: Split
+    train: SplitFeatures | None
+    test: SplitFeatures
 
 
 def extract_features(
@@ -50,7 +50,7 @@ def extract_features(
     batch_size: int = 256,
     num_workers: int = 0,
     device: torch.device | str = "cpu",
-) -> Features:
+) -> DatasetFeatures:
     """Passes the labelled training and validation images, not augmented, through a method.
 
     Args:
@@ -66,18 +66,18 @@ def extract_features(
     """
     still = still_transform(cfg.data.dataset, images)
 
-    def extract(split: Any) -> Split:
+    def extract(split: Any) -> SplitFeatures:
         loader = DataLoader(split, batch_size=batch_size, num_workers=num_workers)
         return _extract(model.to(device), loader, torch.device(device))
 
     if not has_training_labels(cfg):
-        return Features(None, extract(validation_dataset(cfg, still)))
+        return DatasetFeatures(None, extract(validation_dataset(cfg, still)))
     train, test = evaluation_datasets(cfg, still, still)
-    return Features(extract(train), extract(test))
+    return DatasetFeatures(extract(train), extract(test))
 
 
 @torch.no_grad()
-def _extract(model: Any, loader: DataLoader[Any], device: torch.device) -> Split:
+def _extract(model: Any, loader: DataLoader[Any], device: torch.device) -> SplitFeatures:
     backbone, projector, targets = [], [], []
     for images, classes in tqdm(loader, desc="features", leave=False):
         out = model(images.to(device))
@@ -89,7 +89,7 @@ def _extract(model: Any, loader: DataLoader[Any], device: torch.device) -> Split
     features = {"backbone": torch.cat(backbone)}
     if projector:
         features["projector"] = torch.cat(projector)
-    return Split(features, torch.cat(targets))
+    return SplitFeatures(features, torch.cat(targets))
 
 
 @torch.no_grad()

@@ -16,17 +16,15 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from mixbt_plugin.apps.checkpointer import NotFiniteError, last_checkpoint
+from mixbt_plugin.diagnostics import dead_dimensions
+from mixbt_plugin.evaluation.accuracy import NO_LABEL
+from mixbt_plugin.keys import Numerics
 from mixbt_plugin.losses import dead_columns
 
-DEAD = 1e-4
-"""A dimension is dead whose standard deviation over the batch is below this, relative to the root
-mean square of all."""
 MOST_NAMED = 10
-NO_LABEL = -1
 MOST_DEAD = {"features": 0.5, "embeddings": 0.1}
 """Shares of dead dimensions from which on they are warned of. A ReLU leaves some features dead."""
 
@@ -46,20 +44,20 @@ class NumericalGuard(Callback):
     longer learns.
 
     Args:
-        cfg: parsed. ``numerics.on_nonfinite``: ``stop`` (default) or ``skip``;
-            ``numerics.max_skipped``: steps in a row that may be skipped, here or by a gradient
-            scaler, before the training stops nevertheless, 10 by default;
-            ``numerics.warn_of_collapse``: true by default.
+        numerics: ``on_nonfinite``: ``stop`` or ``skip``; ``max_skipped``: steps in a row that may
+            be skipped, here or by a gradient scaler, before the training stops nevertheless;
+            ``warn_of_collapse``.
+        every_n_steps: how often an accelerator's note is read, ``log_every_n_steps``.
 
     Attributes:
         skipped: steps skipped so far, of a resumed run too; logged as ``skipped_steps``.
     """
 
-    def __init__(self, cfg: DictConfig) -> None:
-        self.skips = OmegaConf.select(cfg, "numerics.on_nonfinite", default="stop") == "skip"
-        self.max_skipped = OmegaConf.select(cfg, "numerics.max_skipped", default=10)
-        self.warns = OmegaConf.select(cfg, "numerics.warn_of_collapse", default=True)
-        self.every_n_steps = OmegaConf.select(cfg, "log_every_n_steps", default=50)
+    def __init__(self, numerics: Numerics, every_n_steps: int) -> None:
+        self.skips = numerics.on_nonfinite == "skip"
+        self.max_skipped = numerics.max_skipped
+        self.warns = numerics.warn_of_collapse
+        self.every_n_steps = every_n_steps
         self.skipped = 0
         self._in_a_row: int | Tensor = 0
         self._outputs: dict[str, list[Tensor]] = {"features": [], "embeddings": []}
@@ -283,8 +281,8 @@ class NumericalGuard(Callback):
         for kind, outputs in self._outputs.items():
             if not outputs or self._warned_in.get(kind) == trainer.current_epoch:
                 continue
-            z = outputs[0].float().flatten(1)
-            dead = int((z.std(dim=0) < DEAD * z.square().mean().sqrt()).sum())
+            z = outputs[0].flatten(1)
+            dead = int(dead_dimensions(z))
             if dead < max(1, MOST_DEAD[kind] * z.size(1)):
                 continue
             self._warned_in[kind] = trainer.current_epoch

@@ -63,10 +63,10 @@ class Resumed(TorchCheckpointIO):
         """Why a run of this config has no step left to take, if so."""
         if self.first_epoch >= cfg.max_epochs >= 0:
             return f"{self.first_epoch} epochs are done, and max_epochs={cfg.max_epochs}"
-        max_steps = cfg.get("max_steps")
+        max_steps = cfg.max_steps
         if max_steps is not None and self.steps >= max_steps >= 0:
             return f"{self.steps} steps are done, and max_steps={max_steps}"
-        max_time = cfg.get("max_time")
+        max_time = cfg.max_time
         if max_time is not None:
             timer = Timer(max_time if isinstance(max_time, str) else dict(max_time))
             timer.load_state_dict(self._timer)

@@ -53,8 +53,8 @@ def checkpoint_to_resume(cfg: DictConfig, kind: str) -> Resumed | None:
         FileNotFoundError: there is no such file.
         ValueError: it is not a checkpoint, or one of another run than this can continue.
     """
-    wanted = cfg.get("resume_from_checkpoint")
-    accumulated = cfg.get("accumulate_grad_batches") or 1
+    wanted = cfg.resume_from_checkpoint
+    accumulated = cfg.accumulate_grad_batches or 1
     if is_started_again():
         job = slurm_job_id()
         checkpoint = _newest_of_the_same_run(cfg, kind, job)

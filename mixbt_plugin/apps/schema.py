@@ -165,7 +165,7 @@ def _contradictions_of_training(cfg: DictConfig) -> Iterator[str]:
             "scheduler.lr_decay_steps is missing: the epochs at which scheduler.name=step lowers "
             "the learning rate, such as [60, 80]."
         )
-    devices = len(device_ids(cfg.get("devices"), on_gpu(cfg))) * cfg.num_nodes
+    devices = len(device_ids(cfg.devices, on_gpu(cfg))) * cfg.num_nodes
     lr = cfg.optimizer.lr * cfg.optimizer.batch_size * devices / 256
     if schedule.name in ("warmup_cosine", "cosine") and schedule.min_lr > lr:
         yield (

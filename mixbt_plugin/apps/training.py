@@ -28,6 +28,7 @@ from mixbt_plugin.apps.validation import ValidationAccuracies
 from mixbt_plugin.apps.watching import Watch
 from mixbt_plugin.data import INSIDE, SOURCES, number_of_classes
 from mixbt_plugin.host import HOST, BaseMethod, add_dataset
+from mixbt_plugin.keys import Numerics
 from mixbt_plugin.registry import register
 from mixbt_plugin.settings import ConfigError, plain
 
@@ -48,11 +49,11 @@ def prepare(cfg: DictConfig, check: Callable[[DictConfig], None]) -> None:
     check_name(cfg)
     print_config(cfg)
     add_dataset(cfg.data.dataset, number_of_classes(cfg))
-    if OmegaConf.select(cfg, "data.dataset") in SOURCES:
+    if cfg.data.dataset in SOURCES:
         # The parsers want paths, and take one for validation as a sign that there are labels.
         cfg.data.train_path = cfg.data.val_path = INSIDE
-    cfg.devices = device_ids(cfg.get("devices", "auto"), on_gpu(cfg))
-    if cfg.get("sync_batchnorm") and not on_gpu(cfg):
+    cfg.devices = device_ids(cfg.devices, on_gpu(cfg))
+    if cfg.sync_batchnorm and not on_gpu(cfg):
         say("devices", "sync_batchnorm needs GPUs and is switched off")
         cfg.sync_batchnorm = False
 
@@ -181,7 +182,7 @@ def build_trainer(
     kwargs.setdefault("default_root_dir", cfg.checkpoint.dir)
     kwargs.update(
         # With fast_dev_run Lightning takes one that writes nothing.
-        logger=bool(cfg.get("fast_dev_run")),
+        logger=bool(cfg.fast_dev_run),
         callbacks=_callbacks(cfg, resumed, [results, *callbacks]),
         enable_checkpointing=False,
         # The loaders of mixbt_plugin.apps.loaders know the processes themselves.
@@ -198,18 +199,18 @@ def _callbacks(
     callbacks: list[Callback] = [
         LearningRateMonitor(logging_interval="step"),
         SeedEachBatch(cfg.seed),
-        NumericalGuard(cfg),
+        NumericalGuard(Numerics(**plain(cfg.numerics)), cfg.log_every_n_steps),
         ValidationAccuracies(),
         *further,
     ]
     if resumed is not None:
         callbacks.append(FollowThisConfig(resumed))
-    if cfg.data.get("unreadable") == "skip":
+    if cfg.data.unreadable == "skip":
         callbacks.append(LogReplacedImages())
     if OmegaConf.select(cfg, "diagnostics.enabled"):
         callbacks.append(Watch(cfg))
     checkpointer = None
-    if cfg.checkpoint.enabled and not cfg.get("fast_dev_run"):
+    if cfg.checkpoint.enabled and not cfg.fast_dev_run:
         checkpointer = Checkpointer(cfg)
         callbacks.append(checkpointer)
     if slurm_job_id() is not None:
@@ -231,12 +232,12 @@ def open_folder(
     Returns:
         The folder, on the first process; None elsewhere, and with ``fast_dev_run``.
     """
-    if cfg.get("fast_dev_run"):
+    if cfg.fast_dev_run:
         return None
     version = _reserve(Path(cfg.checkpoint.dir) / kind) if trainer.is_global_zero else None
     csv = CSVLogger(save_dir=cfg.checkpoint.dir, name=kind, version=version)
     loggers: list[Logger] = [csv]
-    if OmegaConf.select(cfg, "tensorboard.enabled"):
+    if cfg.tensorboard.enabled:
         from lightning.pytorch.loggers import TensorBoardLogger
 
         loggers.append(TensorBoardLogger(cfg.checkpoint.dir, name=kind, version=version))
@@ -270,11 +271,11 @@ def _wandb_logger(cfg: DictConfig, folder: str, resumed: Resumed | None) -> Logg
     """A logger of the run ``wandb.id``; else of the resumed checkpoint's, or a new one's."""
     from lightning.pytorch.loggers import WandbLogger
 
-    given = cfg.wandb.get("id") or (resumed.wandb_id if resumed else None)
+    given = cfg.wandb.id or (resumed.wandb_id if resumed else None)
     cfg.wandb.id = given or uuid4().hex[:8]
     say("wandb", f"{'continues' if given else 'starts'} run {cfg.wandb.id}")
     return WandbLogger(
-        name=cfg.get("name"),
+        name=cfg.name,
         project=cfg.wandb.project,
         entity=cfg.wandb.entity,
         offline=cfg.wandb.offline,

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from mixbt_plugin.data.files import NO_LABEL, ImageFiles, Listing, class_names
+from mixbt_plugin.data.files import ImageFiles, Listing, class_names
 from mixbt_plugin.data.names import is_hidden
 from mixbt_plugin.data.properties import properties
 from mixbt_plugin.data.reading import UnreadableImageError, look_at_a_few
 from mixbt_plugin.data.subsets import require_a_batch, take_fraction
+from mixbt_plugin.evaluation.accuracy import NO_LABEL
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation, dali_loaders
 from mixbt_plugin.settings import ConfigError, pipeline_names
 
@@ -38,10 +39,7 @@ def check_dali(cfg: DictConfig) -> None:
         ModuleNotFoundError: DALI is not installed.
     """
     dali_loaders()
-    device = OmegaConf.select(cfg, "dali.device", default="gpu")
-    if device not in ("gpu", "cpu"):
-        raise ConfigError(f"dali.device={device!r}: expected 'gpu' or 'cpu'.")
-    if device == "gpu" and not torch.cuda.is_available():
+    if cfg.dali.device == "gpu" and not torch.cuda.is_available():
         raise ConfigError(
             "dali.device='gpu', which is solo-learn's default: there is no CUDA GPU here; "
             "dali.device=cpu decodes and augments without one."

@@ -13,10 +13,10 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from mixbt_plugin.data.names import FileNames, is_hidden
 from mixbt_plugin.data.reading import read_image
+from mixbt_plugin.evaluation.accuracy import NO_LABEL
 from mixbt_plugin.settings import MissingFileError
 
 ANNOTATIONS = "val_annotations.txt"
-NO_LABEL = -1
 
 
 class Listing(NamedTuple):

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mixbt_plugin.data.files import NO_LABEL, ImageFiles, Listing
+from mixbt_plugin.data.files import ImageFiles, Listing
 from mixbt_plugin.data.names import is_hidden
 from mixbt_plugin.data.reading import UnreadableImageError, read_image
+from mixbt_plugin.evaluation.accuracy import NO_LABEL
 from mixbt_plugin.settings import MissingPackageError
 
 

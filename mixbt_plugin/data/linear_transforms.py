@@ -15,7 +15,6 @@ from mixbt_plugin.data.network_images import (
 )
 from mixbt_plugin.data.transforms import evaluation_transforms, view_transform
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation
-from mixbt_plugin.settings import ConfigError
 
 Transform = Callable[[Any], Any]
 
@@ -62,13 +61,8 @@ def linear_transforms(cfg: DictConfig) -> tuple[Transform, Transform]:
     Returns:
         Both, from a PIL image to a tensor (3, H, W), of the size and with the statistics of
         ``data.augmentations``.
-
-    Raises:
-        ValueError: ``augmentations`` is not a list.
     """
     pipelines, images = cfg.get("augmentations"), cfg.data.augmentations
-    if not (pipelines is None or OmegaConf.is_list(pipelines)):
-        raise ConfigError("augmentations: expected a list of pipelines as in pre-training, or [].")
     train, val = evaluation_transforms(cfg.data.dataset, images.crop_size, images.mean, images.std)
     if pipelines is None:
         return train, val

@@ -23,8 +23,7 @@ def dead_dimensions(z: Tensor) -> Tensor:
         >>> dead_dimensions(torch.tensor([[1.0, 0.5], [2.0, 0.5]])).item()
         1
     """
-    z = z.detach().double()
-    return (z.std(dim=0, correction=0) <= DEAD * z.square().mean().sqrt()).sum()
+    return _dead(z.detach().double()).sum()
 
 
 def off_diagonal_energy(z: Tensor) -> Tensor:
@@ -44,8 +43,12 @@ def off_diagonal_energy(z: Tensor) -> Tensor:
     n, dim = z.shape
     if dim < 2:
         return z.new_zeros(())
-    alive = z.std(dim=0, correction=0) > DEAD * z.square().mean().sqrt()
+    alive = ~_dead(z)
     z = z[:, alive]
     z = (z - z.mean(dim=0)) / z.std(dim=0, correction=0)
     gram = z @ z.T if n < z.size(1) else z.T @ z
     return (gram.square().sum() / n**2 - alive.sum()).clamp(min=0) / (dim * (dim - 1))
+
+
+def _dead(z: Tensor) -> Tensor:
+    return z.std(dim=0, correction=0) <= DEAD * z.square().mean().sqrt()

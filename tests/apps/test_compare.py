@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from mixbt_plugin.apps.compare import compare
 from mixbt_plugin.apps.comparison import running
 from mixbt_plugin.apps.comparison.evaluator import COLUMNS
-from mixbt_plugin.apps.comparison.images import Features, evaluation_images
+from mixbt_plugin.apps.comparison.images import NetworkOutputs, evaluation_images
 from mixbt_plugin.apps.comparison.measures import accuracies, ranks, spectra
 from mixbt_plugin.apps.comparison.one_run import train_and_measure
 from mixbt_plugin.apps.comparison.plan import (
@@ -235,8 +235,8 @@ def test_probes_tell_separate_classes_from_mixed_ones() -> None:
     evaluation = CompareEvaluation(**PROBES)
 
     def found(features: torch.Tensor) -> dict[str, float]:
-        half = Features(features[:200], None, targets[:200])
-        return accuracies(half, Features(features[200:], None, targets[200:]), evaluation)
+        half = NetworkOutputs(features[:200], None, targets[:200])
+        return accuracies(half, NetworkOutputs(features[200:], None, targets[200:]), evaluation)
 
     separate = found(centres + noise)
     assert separate["knn"] == separate["linear"] == 100 and separate["few_labels"] > 95
@@ -246,7 +246,7 @@ def test_probes_tell_separate_classes_from_mixed_ones() -> None:
 def test_spectra_of_known_variances_and_correlations() -> None:
     z = torch.linalg.qr(torch.randn(64, 4, dtype=torch.float64))[0]
     z = torch.linalg.qr(z - z.mean(0))[0]
-    found = spectra(Features(z * torch.tensor([3.0, 2, 1, 0]), z * 5, torch.zeros(64)))
+    found = spectra(NetworkOutputs(z * torch.tensor([3.0, 2, 1, 0]), z * 5, torch.zeros(64)))
     np.testing.assert_allclose(found["features"], np.array([9, 4, 1, 0]) / 14, atol=1e-12)
     np.testing.assert_allclose(found["embeddings"], np.full(4, 0.25), atol=1e-12)
     assert ranks(found)["rank_embeddings"] == pytest.approx(4, abs=1e-4)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,12 +13,12 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins import MixedPrecision
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from mixbt_plugin.apps.checkpointer import Checkpointer
 from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.host import METHODS
+from mixbt_plugin.keys import Numerics
 from mixbt_plugin.registry import register
 from tests.configs import loader, method_config
 from tests.trainers import quiet_trainer
@@ -80,21 +82,17 @@ def fit(
     scaler: torch.amp.GradScaler | None = None,
     max_steps: int = -1,
     log_every_n_steps: int = 1,
+    numerics: Mapping[str, Any] = MappingProxyType({}),
     **overrides: Any,
 ) -> Trainer:
-    cfg = method_config(
-        method,
-        max_epochs=epochs,
-        checkpoint=CHECKPOINT,
-        log_every_n_steps=log_every_n_steps,
-        **overrides,
-    )
+    cfg = method_config(method, max_epochs=epochs, checkpoint=CHECKPOINT, **overrides)
+    guard = NumericalGuard(Numerics(**numerics), log_every_n_steps)
     torch.manual_seed(0)
     trainer = quiet_trainer(
         max_epochs=epochs,
         max_steps=max_steps,
         plugins=[MixedPrecision("16-mixed", "cpu", scaler)] if scaler else None,
-        callbacks=[*callbacks, NumericalGuard(cfg), Checkpointer(cfg)],
+        callbacks=[*callbacks, guard, Checkpointer(cfg)],
         log_every_n_steps=1,
         accumulate_grad_batches=overrides.get("accumulate_grad_batches", 1),
     )
@@ -205,7 +203,7 @@ def test_the_count_is_in_the_checkpoint() -> None:
     (saved,) = Path().rglob("*.ckpt")
     states = torch.load(saved, weights_only=True)["callbacks"]
     assert states["NumericalGuard"] == {"skipped": 1}
-    again = NumericalGuard(OmegaConf.create())
+    again = NumericalGuard(Numerics(), 1)
     again.load_state_dict(states["NumericalGuard"])
     assert again.skipped == guard_of(trainer).skipped == 1
 

@@ -21,6 +21,7 @@ for package in ("lightning", "omegaconf", "hydra", "pydantic", "timm", "torchvis
 
 from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.host import METHODS, dali_loaders
+from mixbt_plugin.keys import Numerics
 from mixbt_plugin.registry import list_methods, register
 from tests.apps.test_numerics import Poison
 from tests.configs import batch, loader, method_config
@@ -74,7 +75,7 @@ def test_a_step_does_not_make_the_host_wait(
 
 def fit(device: torch.device, precision: Any, *steps: int, batches: int = 128) -> None:
     """Trains on batches of 32 images, NaN in the embeddings of some steps."""
-    cfg = method_config("mixbt", log_every_n_steps=50)
+    cfg = method_config("mixbt")
     precision_plugin: Any = None
     if precision == "16-mixed" and device.type == "cpu":
         from lightning.pytorch.plugins import MixedPrecision
@@ -85,7 +86,7 @@ def fit(device: torch.device, precision: Any, *steps: int, batches: int = 128) -
         **on(device),
         precision=precision,
         plugins=precision_plugin,
-        callbacks=[Poison("embeddings", steps=steps), NumericalGuard(cfg)],
+        callbacks=[Poison("embeddings", steps=steps), NumericalGuard(Numerics(), every_n_steps=50)],
     )
     trainer.fit(METHODS["mixbt"](cfg), loader(batches))
 

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from mixbt_plugin.apps.numerics import NumericalGuard
 from mixbt_plugin.data.batches import DrawnBatch
 from mixbt_plugin.host import METHODS
+from mixbt_plugin.keys import Numerics
 from mixbt_plugin.mixing import draw_mixing, mix_images
 from mixbt_plugin.registry import register
 from mixbt_plugin.views import BatchAugmentation
@@ -127,7 +128,7 @@ def test_the_numerical_guard_does_not_wait_between_logged_steps() -> None:
         model: Any = METHODS["mixbt"](cfg)
         images, targets = torch.empty(8, 3, 16, 16), torch.zeros(8, dtype=torch.int64)
     model.log_dict = lambda values, **_: None
-    guard = NumericalGuard(cfg)
+    guard = NumericalGuard(Numerics(), every_n_steps=50)
     trainer: Any = SimpleNamespace(
         accumulate_grad_batches=1, precision_plugin=None, global_step=1, current_epoch=0
     )

@@ -12,15 +12,23 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from hydra_plugins.mixbt_plugin.registration import PARTS
 from mixbt_plugin.apps.command import config_root, shipped_configs
 from mixbt_plugin.apps.renamed import RENAMED, renamed
-from mixbt_plugin.keys import CompareConfig, LinearConfig, PretrainConfig
+from mixbt_plugin.keys import (
+    CompareConfig,
+    DiagnoseConfig,
+    EmbedConfig,
+    ExportConfig,
+    KNNConfig,
+    LinearConfig,
+    PretrainConfig,
+)
 from mixbt_plugin.settings import Section, dotted
 from tests.recipes.shipped import composed, plain
 
 ROOT = config_root()
-OTHERS = ("knn", "export", "embed", "diagnose", "compare")
-GROUPS = ("pretrain", "parity", "linear", "finetuning", "transfer", *OTHERS)
+GROUPS = (*PARTS, "parity", "finetuning", "transfer")
 SHIPPED = [path for group in GROUPS for path in shipped_configs(group)]
 VIEWS = shipped_configs("views")
 
@@ -85,17 +93,24 @@ def lines(path: Path) -> int:
 
 
 def test_every_key_of_a_recipe_is_in_the_defaults() -> None:
-    """But for those of methods, backbones and optimisers, pipelines, and tables looked up in."""
-    own = re.compile(r"(view|further_views|lambs|mus|half_mus|method_kwargs)\..*|.*\.kwargs\..*")
+    """But for those of methods, backbones, optimisers and arms, pipelines, and tables."""
+    own = re.compile(
+        r"|(view|further_views|lambs|mus|half_mus|method_kwargs|arms)\..*|.*\.kwargs\..*"
+    )
     sections = content(ROOT / "defaults.yaml")
     unknown = set[str]()
     for path in SHIPPED:
-        group = path.relative_to(ROOT).parts[0]
-        command = {"pretrain": "pretrain", "parity": "pretrain"}.get(group, "linear")
-        if group not in OTHERS:
-            said = keys({key: value for key, value in content(path).items() if key != "defaults"})
-            unknown |= said - keys(sections["training"]) - keys(sections[command])
+        said = keys({key: value for key, value in content(path).items() if key != "defaults"})
+        unknown |= said.difference(*(keys(sections[part]) for part in PARTS[command_of(path)]))
     assert {key for key in unknown if not own.fullmatch(key)} == set()
+
+
+def command_of(path: Path) -> str:
+    """Whose recipe a file is."""
+    group = path.relative_to(ROOT).parts[0]
+    if group in PARTS:
+        return group
+    return "pretrain" if group == "parity" else "linear"
 
 
 def keys(node: Any, path: str = "") -> set[str]:
@@ -106,19 +121,21 @@ def keys(node: Any, path: str = "") -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "parts,declared",
+    "command,declared",
     [
-        (("training", "pretrain"), PretrainConfig),
-        (("training", "linear"), LinearConfig),
-        (("compare",), CompareConfig),
+        ("pretrain", PretrainConfig),
+        ("linear", LinearConfig),
+        ("compare", CompareConfig),
+        ("knn", KNNConfig),
+        ("export", ExportConfig),
+        ("embed", EmbedConfig),
+        ("diagnose", DiagnoseConfig),
     ],
 )
-def test_the_defaults_are_those_of_the_declarations(
-    parts: tuple[str, ...], declared: type[Section]
-) -> None:
+def test_the_defaults_are_those_of_the_declarations(command: str, declared: type[Section]) -> None:
     """Each declared key is listed, with its default, or ??? where it must be given."""
     sections: Any = OmegaConf.load(ROOT / "defaults.yaml")
-    listed = OmegaConf.merge(*(sections[part] for part in parts))
+    listed = OmegaConf.merge(*(sections[part] for part in PARTS[command]))
     # Made of other keys, needed by one command alone, and read by solo-learn's methods alone.
     by_command = {"name", "pretrained_feature_extractor", "momentum"}
     wrong = {}

@@ -12,14 +12,14 @@ import pandas as pd
 from mixbt_plugin.apps.comparison.evaluator import SPECTRA_FILE
 from mixbt_plugin.apps.comparison.measures import ACCURACIES
 from mixbt_plugin.apps.comparison.plan import Run
-from mixbt_plugin.apps.comparison.table import Results, budget_in_words
+from mixbt_plugin.apps.comparison.table import Measurements, budget_in_words
 from mixbt_plugin.keys import CompareConfig
 
 NAMES = {"knn": "kNN", "linear": "linear probe", "few_labels": "linear probe, few labels"}
 NOT_LOSSES = ("train_acc1", "train_acc5", "train_lamb_reg")
 
 
-def draw(results: Results, runs: list[Run], comparison: CompareConfig, folder: Path) -> None:
+def draw(results: Measurements, runs: list[Run], comparison: CompareConfig, folder: Path) -> None:
     """Draws ``accuracy.png``, ``loss.png`` and ``spectra.png``.
 
     Lines are means over the seeds, bands a standard deviation to either side.
@@ -45,7 +45,7 @@ def _figure(rows: int, columns: int, title: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _accuracy(results: Results, comparison: CompareConfig, title: str) -> Any:
+def _accuracy(results: Measurements, comparison: CompareConfig, title: str) -> Any:
     figure, axes = _figure(len(ACCURACIES), 2, title)
     clock = "" if comparison.budget.clock == "wall" else " (of a core)"
     horizontal = {"epoch": "epoch", "seconds": f"seconds of training{clock}"}
@@ -62,7 +62,7 @@ def _accuracy(results: Results, comparison: CompareConfig, title: str) -> Any:
     return figure
 
 
-def _loss(results: Results, title: str) -> Any:
+def _loss(results: Measurements, title: str) -> Any:
     measures = dict.fromkeys(results.rows.measure)
     terms = [name for name in measures if name.startswith("train_") and name not in NOT_LOSSES]
     if not terms:
@@ -81,7 +81,7 @@ def _loss(results: Results, title: str) -> Any:
     return figure
 
 
-def _spectra(results: Results, runs: list[Run], title: str) -> Any:
+def _spectra(results: Measurements, runs: list[Run], title: str) -> Any:
     figure, axes = _figure(1, 2, title)
     labels = {"features": "covariance of the features", "embeddings": "embeddings' correlation"}
     for panel, (key, label) in zip(axes[0], labels.items()):
@@ -99,7 +99,7 @@ def _spectra(results: Results, runs: list[Run], title: str) -> Any:
     return figure
 
 
-def _over_seeds(results: Results, measure: str, arm: str, x: str) -> pd.DataFrame:
+def _over_seeds(results: Measurements, measure: str, arm: str, x: str) -> pd.DataFrame:
     """A measure by epoch (rows) and seed (columns); the rows' names are the mean of ``x``."""
     rows = results.rows[(results.rows.measure == measure) & (results.rows.arm == arm)]
     table = rows.pivot(index="epoch", columns="seed", values="value")
@@ -115,10 +115,10 @@ def _band(panel: Any, table: pd.DataFrame, label: str, color: str) -> None:
     panel.fill_between(mean.index, mean - deviation, mean + deviation, color=color, alpha=0.2, lw=0)
 
 
-def _colors(results: Results) -> Iterator[tuple[str, str]]:
+def _colors(results: Measurements) -> Iterator[tuple[str, str]]:
     return ((arm, f"C{place % 10}") for place, arm in enumerate(results.arms))
 
 
-def _seeds(results: Results) -> str:
+def _seeds(results: Measurements) -> str:
     seeds = sorted({int(seed) for arm in results.arms for seed in results.spent(arm).index})
     return ", ".join(map(str, seeds))

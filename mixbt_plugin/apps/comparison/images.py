@@ -27,7 +27,7 @@ KEPT_BYTES = 2**30
 BATCH_SIZE = 256
 
 
-class EvaluationImages(NamedTuple):
+class LabelledSplits(NamedTuple):
     """Images with labels, not augmented: references to learn from, and those to classify."""
 
     references: Dataset[Any]
@@ -35,7 +35,7 @@ class EvaluationImages(NamedTuple):
     reference_targets: np.ndarray[Any, np.dtype[np.int64]]
 
 
-def evaluation_images(cfg: DictConfig, evaluation: CompareEvaluation) -> EvaluationImages:
+def evaluation_images(cfg: DictConfig, evaluation: CompareEvaluation) -> LabelledSplits:
     """The images of a run.
 
     Args:
@@ -58,7 +58,7 @@ def evaluation_images(cfg: DictConfig, evaluation: CompareEvaluation) -> Evaluat
         train, test = Subset(train, others.tolist()), Subset(train, held_out)
         targets = targets[others]
     _require_labels(targets, evaluation)
-    return EvaluationImages(train, test, targets)
+    return LabelledSplits(train, test, targets)
 
 
 def _validation(train: Any, targets: Any, cfg: DictConfig) -> list[int]:
@@ -114,7 +114,7 @@ class Batches:
         return iter(self._loader)
 
 
-class Features(NamedTuple):
+class NetworkOutputs(NamedTuple):
     """What a network makes of images: features (N, F), embeddings (N, D) or None, classes (N,)."""
 
     features: Tensor
@@ -123,7 +123,7 @@ class Features(NamedTuple):
 
 
 @torch.no_grad()
-def features_of(model: Any, batches: Batches, device: torch.device) -> Features:
+def features_of(model: Any, batches: Batches, device: torch.device) -> NetworkOutputs:
     """Passes images through a method in evaluation mode; the result stays on the device."""
     features, embeddings, targets = [], [], []
     for images, classes in batches:
@@ -132,6 +132,6 @@ def features_of(model: Any, batches: Batches, device: torch.device) -> Features:
         targets.append(classes.to(device))
         if "z" in out:
             embeddings.append(out["z"].float())
-    return Features(
+    return NetworkOutputs(
         torch.cat(features), torch.cat(embeddings) if embeddings else None, torch.cat(targets)
     )

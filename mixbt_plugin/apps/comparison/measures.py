@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixbt_plugin.apps.comparison.images import Features
+from mixbt_plugin.apps.comparison.images import NetworkOutputs
 from mixbt_plugin.diagnostics import effective_rank, eigenvalues
 from mixbt_plugin.evaluation import LabelledFeatures, knn_scores
 from mixbt_plugin.keys import CompareEvaluation
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 
 def accuracies(
-    references: Features, classified: Features, evaluation: CompareEvaluation
+    references: NetworkOutputs, classified: NetworkOutputs, evaluation: CompareEvaluation
 ) -> dict[str, float]:
     """Accuracies @1 in percent of frozen features.
 
@@ -52,7 +52,9 @@ def accuracies(
     }
 
 
-def _knn(references: Features, classified: Features, evaluation: CompareEvaluation) -> float:
+def _knn(
+    references: NetworkOutputs, classified: NetworkOutputs, evaluation: CompareEvaluation
+) -> float:
     return knn_scores(
         LabelledFeatures(classified.features, classified.targets),
         LabelledFeatures(references.features, references.targets),
@@ -91,11 +93,11 @@ def _logistic_regression(train: Array, targets: Array, test: Array, test_targets
     return 100 * float(probe.fit(train, targets).score(test, test_targets))
 
 
-def _on_cpu(features: Features) -> tuple[Array, Array]:
+def _on_cpu(features: NetworkOutputs) -> tuple[Array, Array]:
     return features.features.cpu().numpy(), features.targets.cpu().numpy()
 
 
-def spectra(classified: Features) -> dict[str, Tensor]:
+def spectra(classified: NetworkOutputs) -> dict[str, Tensor]:
     """Eigenvalues, largest first, as shares of their sum.
 
     Returns:

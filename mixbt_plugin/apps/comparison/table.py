@@ -16,7 +16,7 @@ from mixbt_plugin.keys import CompareConfig
 CONFIDENCE = 0.95
 
 
-class Results(NamedTuple):
+class Measurements(NamedTuple):
     """What the runs that are done have measured.
 
     Attributes:
@@ -56,7 +56,7 @@ class Results(NamedTuple):
         return self.rows[(self.rows.measure == measure) & (self.rows.arm == arm)]
 
 
-def collect(runs: list[Run], pixels: dict[str, float], split: str) -> Results | None:
+def collect(runs: list[Run], pixels: dict[str, float], split: str) -> Measurements | None:
     """All that the runs that are done have measured; None while there is none."""
     done = [run for run in runs if run.is_done()]
     if not done:
@@ -64,10 +64,10 @@ def collect(runs: list[Run], pixels: dict[str, float], split: str) -> Results | 
     rows = pd.concat([pd.read_csv(run.folder / MEASURES_FILE) for run in done])
     planned = {run.arm: run.epochs[-1] for run in runs}
     arms = {arm: last for arm, last in planned.items() if arm in set(rows.arm)}
-    return Results(rows, pixels, arms, split)
+    return Measurements(rows, pixels, arms, split)
 
 
-def write_csv(results: Results, path: Path) -> None:
+def write_csv(results: Measurements, path: Path) -> None:
     """All rows, those of the pixels first."""
     pixels = [
         {"arm": "raw pixels", "epoch": 0, "steps": 0, "images": 0, "measure": name, "value": value}
@@ -78,7 +78,7 @@ def write_csv(results: Results, path: Path) -> None:
     table[list(COLUMNS)].to_csv(path, index=False)
 
 
-def markdown(results: Results, comparison: CompareConfig) -> str:
+def markdown(results: Measurements, comparison: CompareConfig) -> str:
     """The tables of accuracies and of what was spent, with a line that says what they are of."""
     evaluation = comparison.evaluation
     names = {
@@ -136,7 +136,7 @@ def interval(differences: pd.Series[float]) -> str:
     return f"{paired.mean():+.1f} [{paired.mean() - half:+.1f}, {paired.mean() + half:+.1f}]"
 
 
-def budget_in_words(results: Results) -> str:
+def budget_in_words(results: Measurements) -> str:
     """What the runs have spent: ``400 epochs, 9,200 steps, … of training``."""
     spent = pd.concat([results.spent(arm) for arm in results.arms])
     numbers = [_range(spent[key]) for key in ("epoch", "steps", "images")]
