@@ -77,7 +77,7 @@ class Setting(NamedTuple):
 
     precision: str
     layout: str
-    compiled: str
+    run: str
 
 
 def config(
@@ -93,7 +93,7 @@ def config(
         f"precision={setting.precision}",
         f"accelerator={args.accelerator}",
         f"performance.disable_channel_last={str(setting.layout == 'contiguous').lower()}",
-        f"performance.compile={str(setting.compiled == 'compiled').lower()}",
+        f"performance.compile={str(setting.run == 'compiled').lower()}",
         "knn_eval.enabled=false",
         "data.color=true",
         "data.num_workers=0",
@@ -106,6 +106,7 @@ def config(
         cfg = compose(method, overrides=overrides)
     with redirect_stdout(StringIO()):  # the whole config
         training.prepare(cfg, check_pretraining)
+    cfg.run = setting.run
     return parse_pretrain_cfg(cfg)
 
 
@@ -113,6 +114,8 @@ def take_turn(cfg: DictConfig, images: Any, steps: int) -> Turn:
     """Trains some steps from the beginning."""
     torch.manual_seed(cfg.seed)
     model = training.set_up(METHODS[cfg.method](cfg), cfg)
+    if cfg.run == "whole":
+        model.training_step = torch.compile(model.training_step)
     timer = StepTimer()
     trainer = Trainer(
         max_epochs=1,
@@ -164,7 +167,11 @@ def main() -> None:
         "--layouts", nargs="+", default=["channels_last"], choices=["channels_last", "contiguous"]
     )
     parser.add_argument(
-        "--run", nargs="+", default=["eager"], choices=["eager", "compiled"], help="the network"
+        "--run",
+        nargs="+",
+        default=["eager"],
+        choices=["eager", "compiled", "whole"],
+        help="compiled: performance.compile; whole: torch.compile of the whole training step",
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)

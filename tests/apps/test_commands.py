@@ -108,6 +108,7 @@ def test_pretrain_then_knn_then_linear_then_finetune() -> None:
     assert not torch.equal(tuned["state_dict"][key], pretrained[key])
 
 
+@pytest.mark.slow
 def test_colour_patches_tensorboard_and_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     checkpoint = pretrain(

@@ -215,6 +215,7 @@ def test_a_sample_is_spread_over_all_shards(wanted: int, expected: list[int]) ->
     assert spread(shards, 23, wanted).places.tolist() == expected
 
 
+@pytest.mark.slow
 def test_the_picture_has_a_colour_for_each_group_of_up_to_twenty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
