@@ -10,6 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mixbt_plugin.keys import PretrainConfig, complete
+
 NUM_CLASSES = 7
 GENTLE = {
     "name": "sgd",
@@ -64,6 +66,13 @@ def method_config(
     )
     for key, value in overrides.items():
         OmegaConf.update(cfg, key.replace("__", "."), value, merge=False, force_add=True)
+    return cfg
+
+
+def completed_config(method: str, **overrides: Any) -> DictConfig:
+    """`method_config` with all defaults, as the commands have it."""
+    cfg = method_config(method, **overrides)
+    complete(cfg, PretrainConfig)
     return cfg
 
 

@@ -18,6 +18,7 @@ from mixbt_plugin.apps.restoring import FollowThisConfig, Resumed
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.backbones.narrow_resnet import NarrowResNet10
 from mixbt_plugin.host import METHODS
+from mixbt_plugin.keys import PretrainConfig, complete
 from mixbt_plugin.methods import LinearEvaluation
 from mixbt_plugin.registry import register
 from tests.configs import Batches, method_config
@@ -70,7 +71,8 @@ def configured(kind: str, *changes: dict[str, Any]) -> DictConfig:
     if kind == "linear":
         cfg.optimizer.classifier_lr = None
     else:
-        METHODS[kind](cfg)  # which fills in its defaults
+        METHODS[kind](cfg)  # which fills in the defaults of method_kwargs
+        complete(cfg, PretrainConfig)
     return cfg
 
 

@@ -33,7 +33,7 @@ from mixbt_plugin.host import METHODS
 from mixbt_plugin.registry import register
 from tests import processes
 from tests.apps.composing import composed
-from tests.configs import loader, method_config
+from tests.configs import completed_config, loader, method_config
 from tests.trainers import quiet_trainer
 
 register()
@@ -189,7 +189,7 @@ def test_a_checkpoint_is_read_once_and_as_weights_alone(
 
 def saved_run(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True)
-    cfg = method_config(changes.pop("method", "mixbt"), checkpoint={"dir": "runs"}, **changes)
+    cfg = completed_config(changes.pop("method", "mixbt"), checkpoint={"dir": "runs"}, **changes)
     (folder / "args.json").write_text(json.dumps(OmegaConf.to_container(cfg)))
     torch.save({"state_dict": {}, "epoch": 0}, folder / "x-ep0.ckpt")
     return folder / "x-ep0.ckpt"
@@ -208,7 +208,7 @@ def test_auto_takes_the_newest_run_of_the_whole_config() -> None:
     saved_run(Path("runs/mixbt/version_3"), data__dataset="cifar10")
     saved_run(Path("runs/mixbt/version_4"), method_kwargs__proj_output_dim=7)
     saved_run(Path("runs/mixbt/version_5"), max_epochs=6)
-    cfg = method_config("mixbt", checkpoint={"dir": "runs"}, resume_from_checkpoint="auto")
+    cfg = completed_config("mixbt", checkpoint={"dir": "runs"}, resume_from_checkpoint="auto")
     assert path_to_resume(cfg) == newer
     newer.unlink()
     assert path_to_resume(cfg) == same
@@ -227,7 +227,7 @@ def test_auto_takes_the_newest_run_of_the_whole_config() -> None:
 )
 def test_another_run_is_not_resumed(changes: dict[str, Any], key: str) -> None:
     checkpoint = saved_run(Path("runs/mixbt/version_0"), **changes)
-    cfg = method_config("mixbt", resume_from_checkpoint=str(checkpoint))
+    cfg = completed_config("mixbt", resume_from_checkpoint=str(checkpoint))
     with pytest.raises(ValueError, match=f"that run has {key}="):
         checkpoint_to_resume(cfg, "mixbt")
 
@@ -242,8 +242,9 @@ def test_what_is_no_checkpoint_is_not_resumed(tmp_path: Path) -> None:
         (truncated, ValueError, "not a checkpoint that can be read"),
         (tmp_path / "none.ckpt", FileNotFoundError, "no such checkpoint"),
     ):
+        cfg = completed_config("mixbt", resume_from_checkpoint=str(path))
         with pytest.raises(error, match=message):
-            checkpoint_to_resume(method_config("mixbt", resume_from_checkpoint=str(path)), "mixbt")
+            checkpoint_to_resume(cfg, "mixbt")
 
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
