@@ -11,7 +11,17 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeGuard,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from annotated_types import Ge, Gt, Le, Lt
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -99,7 +109,7 @@ def section() -> Any:
 def section_of(field: FieldInfo) -> type[Section] | None:
     """The `Section` that a field is, None of other fields."""
     kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+    return kind if _is_section(kind) else None
 
 
 def check(
@@ -225,9 +235,14 @@ def _entries(field: FieldInfo | None) -> type[Section] | None:
     """The `Section` that a field or its entries are."""
     for kind in _kinds(field.annotation) if field else ():
         for one in (kind, *get_args(kind)):
-            if isinstance(one, type) and issubclass(one, Section):
+            if _is_section(one):
                 return one
     return None
+
+
+def _is_section(kind: Any) -> TypeGuard[type[Section]]:
+    # Python 3.10 takes list[int] for a type.
+    return isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, Section)
 
 
 def _nearest(key: str, inside: type[Section], everything: type[Section], owner: str) -> str:
