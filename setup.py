@@ -50,7 +50,7 @@ setup(
         "pydantic>=2.7,<3",
         "safetensors>=0.4",
         "scikit-learn>=1.2",
-        "timm>=1.0.3",
+        "timm>=1.0.22",
         "torch>=2.5",
         "torchmetrics>=0.11.4,<2",
         "torchvision>=0.20",

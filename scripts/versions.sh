@@ -22,9 +22,9 @@ run() {
         || failed+=("$1, $("$1/bin/python" --version)")
 }
 
-# Lightning and torchmetrics of those days ask for pkg_resources.
+# Lightning and torchmetrics of those days ask for pkg_resources, and Matplotlib for an older pyparsing.
 PYTHON="${OLDEST_PYTHON:-python3.10}" make_environment .venv-oldest \
-    ".[demo,dev,loggers]" --constraint .cache/oldest.txt "setuptools<81"
+    ".[demo,dev,loggers]" --constraint .cache/oldest.txt "setuptools>=70.1,<81" "pyparsing<3.3"
 run .venv-oldest "$@"
 for python in ${NEWEST_PYTHONS:-python3.12 python3.13}; do
     PYTHON="$python" make_environment .venv-newest ".[demo,dev,loggers]"

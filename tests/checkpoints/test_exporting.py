@@ -12,7 +12,6 @@ import timm
 import torch
 import torchvision
 from omegaconf import OmegaConf
-from packaging.version import Version
 from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from torch import nn
@@ -35,9 +34,6 @@ from mixbt_plugin.settings import ConfigError, MissingPackageError
 from tests.checkpoints import official
 
 register()
-reads_folders = pytest.mark.skipif(
-    Version(timm.__version__) < Version("1.0.16"), reason="timm reads folders from 1.0.16 on"
-)
 IMAGES = ImageFormat((64, 48), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 BATCH = torch.randn(3, 3, 64, 48, generator=torch.Generator().manual_seed(7))
 
@@ -100,7 +96,6 @@ def test_timm(name: str) -> None:
     ]
 
 
-@reads_folders
 def test_timm_reads_the_folder_as_one_of_its_hub() -> None:
     backbone = trained("resnet18")
     exported(backbone, "resnet18", "timm")

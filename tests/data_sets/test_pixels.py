@@ -16,6 +16,7 @@ from PIL import Image
 from mixbt_plugin.data import UnreadableImageError, pretrain_dataset
 from mixbt_plugin.data.reading import read_image
 from tests.images import image_folder
+from tests.versions import since
 
 LEVELS = 64
 GREY8 = np.tile(np.arange(LEVELS, dtype=np.uint8) * 4, (4, 1))
@@ -82,7 +83,18 @@ def save(image: Image.Image | bytes, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", RAMPS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=since("pillow", "13", "it reads such a file, which it has written itself")
+            if name == "YCbCr.tiff"
+            else (),
+        )
+        for name in RAMPS
+    ],
+)
 def test_a_ramp_keeps_its_levels(name: str, tmp_path: Path) -> None:
     path = save(RAMPS[name](), tmp_path / name)
     read = np.asarray(read_image(path, path))

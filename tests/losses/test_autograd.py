@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tests.embeddings import LOSSES, random_views, value_and_gradient
 from tests.losses.statements import STATEMENTS
+from tests.versions import since
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
 both_impls = pytest.mark.parametrize("impl", ["gram", "dense"])
@@ -106,6 +107,7 @@ class Loss(nn.Module):
         return found
 
 
+@since("torch", "2.9", "its export follows what the checks are made of")
 @every_loss
 @both_impls
 def test_export(name: str, impl: str) -> None:
