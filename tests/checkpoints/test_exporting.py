@@ -32,6 +32,7 @@ from mixbt_plugin.host import build_backbone
 from mixbt_plugin.registry import register
 from mixbt_plugin.settings import ConfigError, MissingPackageError
 from tests.checkpoints import official
+from tests.versions import since
 
 register()
 IMAGES = ImageFormat((64, 48), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
@@ -96,6 +97,7 @@ def test_timm(name: str) -> None:
     ]
 
 
+@since("timm", "1.0.31", "it reads safetensors from a folder")
 def test_timm_reads_the_folder_as_one_of_its_hub() -> None:
     backbone = trained("resnet18")
     exported(backbone, "resnet18", "timm")
