@@ -18,7 +18,7 @@ from mixbt_plugin.losses._checks import (
     prepare,
     refuse_not_finite,
 )
-from mixbt_plugin.losses.multiview_barlow_twins import Pairing
+from mixbt_plugin.losses.multiview_barlow_twins import Pairing, mean_view
 
 
 class VICRegTerms(NamedTuple):
@@ -125,13 +125,15 @@ def multiview_vicreg_loss(
 def _invariance(views: Sequence[Tensor], pairing: Pairing) -> Tensor:
     """Mean over the pairs of ``(x - y)²``, (N, D), at a cost linear in V.
 
-    With s² the unbiased variance over the views it is 2 s² for all pairs, and V / (V - 1) s² for
-    each view and the mean of the others.
+    With m² the mean squared difference of the V views from their mean it is ``2 V / (V - 1) m²``
+    for all pairs, and ``(V / (V - 1))² m²`` for each view and the mean of the others.
     """
     if len(views) == 2:
         return (views[0] - views[1]).square()
-    factor = 2 if pairing == "all" else len(views) / (len(views) - 1)
-    return factor * torch.stack(list(views)).var(dim=0)
+    mean, factor = mean_view(views), len(views) / (len(views) - 1)
+    # Not Tensor.var over stacked views, which takes five times as long on a CPU.
+    squares = mean_view([(z - mean).square() for z in views])
+    return (2 * factor if pairing == "all" else factor**2) * squares
 
 
 def _deviation(variance: Tensor, mean: Tensor, n: int, eps: float) -> Tensor:
