@@ -58,9 +58,20 @@ def peak(call: Callable[[], object], device: str) -> float:
     return (torch.cuda.max_memory_allocated() - before) / MIB
 
 
+def begin(title: str, header: Sequence[str]) -> None:
+    """Heading and first lines of a table, whose rows are printed as they are found."""
+    print(f"\n## {title}\n\n{table(header, [])}", flush=True)
+
+
+def row(*cells: object) -> None:
+    """One more line of the table."""
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
 def losses(args: argparse.Namespace) -> None:
     """Forward and backward: ours, with D x D matrices, and solo-learn's way."""
-    rows = []
+    header = ("loss", "N", "D", "ours, ms", "MiB", "official, ms", "MiB", "solo-learn, ms", "MiB")
+    begin("Losses, forward and backward", (*header, "official / ours"))
     for name, (n, d) in product(LOSSES, args.sizes):
         objective = OBJECTIVES[name]
         z = [
@@ -82,9 +93,7 @@ def losses(args: argparse.Namespace) -> None:
                 f"{1e3 * median(times[way]):.2f}" if there else "–",
                 f"{peak(ways[way], args.device):.0f}" if there else "–",
             ]
-        rows.append([name, n, d, *cells, f"{ratio(times['official'], times['ours']):.1f}"])
-    header = ("loss", "N", "D", "ours, ms", "MiB", "official, ms", "MiB", "solo-learn, ms", "MiB")
-    print(f"\n## Losses, forward and backward\n\n{table((*header, 'official / ours'), rows)}")
+        row(name, n, d, *cells, f"{ratio(times['official'], times['ours']):.1f}")
 
 
 def method(name: str, args: argparse.Namespace, backbone: str, d: int, **changes: Any) -> Any:
@@ -128,36 +137,45 @@ def train(model: Any, optimizer: Any, batch: Any, device: str) -> None:
 
 def steps(args: argparse.Namespace) -> None:
     """Whole steps of `mixbt` against the host's `barlow_twins`, and the loss's share of them."""
-    rows = []
-    for (backbone, size, n), d, compiled in product(args.networks, args.dimensions, args.compiled):
-        given = [torch.randn(n, 3, size, size, device=args.device) for _ in range(2)]
-        given = [x.contiguous(memory_format=torch.channels_last) for x in given]
-        targets = torch.zeros(n, dtype=torch.int64, device=args.device)
-        ways: dict[str, Callable[[], object]] = {}
-        for name in ("barlow_twins", "mixbt"):
-            model = method(name, args, backbone, d, performance__compile=compiled)
-            optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-            ways[name] = partial(train, model, optimizer, [targets, given, targets], args.device)
-        memory = {name: peak(call, args.device) for name, call in ways.items()}
-        z = [torch.randn(n, d, device=args.device, requires_grad=True) for _ in range(3)]
-        perm = torch.randperm(n, device=args.device)
-        ways["loss"] = partial(step, OBJECTIVES["mixbt"].ours, z, perm=perm)
-        times = interleave(ways, rounds=args.rounds, device=args.device)
-        rows.append(
-            [
-                *(backbone, size, n, d, "compiled" if compiled else "eager"),
-                *(f"{1e3 * median(times[name]):.1f}" for name in ("barlow_twins", "mixbt")),
-                f"{ratio(times['mixbt'], times['barlow_twins']):.2f}",
-                f"{100 * ratio(times['loss'], times['mixbt']):.1f}",
-                *(f"{memory[name]:.0f}" for name in ("barlow_twins", "mixbt")),
-            ]
-        )
+    precision = "float32" if args.device == "cpu" else "bf16"
     header = (
         *("network", "px", "batch", "D", "run", "barlow_twins, ms", "mixbt, ms", "ratio"),
         *("loss, % of a step", "barlow_twins, MiB", "mixbt, MiB"),
     )
-    precision = "float32" if args.device == "cpu" else "bf16"
-    print(f"\n## Steps, {precision}, channels_last\n\n{table(header, rows)}")
+    begin(f"Steps, {precision}, channels_last", header)
+    eager = product(args.networks, args.dimensions, [False])
+    compiled = product(args.networks, args.compiled_dimensions, [True])
+    for (backbone, size, n), d, how in (*eager, *compiled):
+        found = measured_step(args, backbone, size, n, d, compiled=how)
+        row(backbone, size, n, d, "compiled" if how else "eager", *found)
+
+
+def measured_step(
+    args: argparse.Namespace, backbone: str, size: int, n: int, d: int, *, compiled: bool
+) -> list[str]:
+    """The numbers of a row of `steps`."""
+    torch.compiler.reset()  # else each further network counts as one more recompilation
+    given = [torch.randn(n, 3, size, size, device=args.device) for _ in range(2)]
+    given = [x.contiguous(memory_format=torch.channels_last) for x in given]
+    targets = torch.zeros(n, dtype=torch.int64, device=args.device)
+    ways: dict[str, Callable[[], object]] = {}
+    for name in ("barlow_twins", "mixbt"):
+        model = method(name, args, backbone, d, performance__compile=compiled)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+        ways[name] = partial(train, model, optimizer, [targets, given, targets], args.device)
+    for call in ways.values():
+        call()  # what is compiled, and what the optimizer keeps, is there before memory is counted
+    memory = {name: peak(call, args.device) for name, call in ways.items()}
+    z = [torch.randn(n, d, device=args.device, requires_grad=True) for _ in range(3)]
+    perm = torch.randperm(n, device=args.device)
+    ways["loss"] = partial(step, OBJECTIVES["mixbt"].ours, z, perm=perm)
+    times = interleave(ways, rounds=args.rounds, device=args.device)
+    return [
+        *(f"{1e3 * median(times[name]):.1f}" for name in ("barlow_twins", "mixbt")),
+        f"{ratio(times['mixbt'], times['barlow_twins']):.2f}",
+        f"{100 * ratio(times['loss'], times['mixbt']):.1f}",
+        *(f"{memory[name]:.0f}" for name in ("barlow_twins", "mixbt")),
+    ]
 
 
 class Waiting:
@@ -190,11 +208,13 @@ def images(count: int) -> Any:
 
 def end_to_end(args: argparse.Namespace) -> None:
     """Training from an array in memory: a batch is marked when it has come and when it is done."""
-    rows = []
+    title = f"From an array in memory, {args.small_network}, 32 px, {args.workers} loader processes"
+    begin(title, ("views", "batch", "images/s", "the device waits, %"))
     for count, n in product(args.views, args.batches):
         cfg = views.config(32, count)
         augmentation = batch_augmentation(cfg)
-        total = n * (args.steps + 3)
+        started = max(3, 2 * args.workers)  # while the loader's processes start, all batches wait
+        total = n * (args.steps + started)
         batches = BatchViews(images(total), augmentation, seed=0, compute=False)
         loader: Iterable[Any] = DataLoader(
             batches,
@@ -216,16 +236,11 @@ def end_to_end(args: argparse.Namespace) -> None:
             clock.mark()
         if args.device != "cpu":
             torch.cuda.synchronize()
-        first, last = 4, len(clock.marks) - 1  # the first batches wait for the loader to start
-        waited = sum(clock.seconds(i, i + 1) for i in range(first + 1, last, 2))
+        first, last = 2 * started - 1, len(clock.marks) - 1  # ends of steps
+        waited = sum(clock.seconds(i, i + 1) for i in range(first, last, 2))
         seconds = clock.seconds(first, last)
-        made = n * (last - first + 1) // 2
-        rows.append([count, n, f"{made / seconds:,.0f}", f"{100 * waited / seconds:.1f}"])
-    header = ("views", "batch", "images/s", "the device waits, %")
-    print(
-        f"\n## From an array in memory, {args.small_network}, 32 px, {args.workers} loader "
-        f"processes\n\n{table(header, rows)}"
-    )
+        made = n * (last - first) // 2
+        row(count, n, f"{made / seconds:,.0f}", f"{100 * waited / seconds:.1f}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -242,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     register()
     args.sizes = [(256, 1024), (256, 8192), (1024, 1024), (1024, 8192), (2048, 16384)]
     args.networks = [("resnet18", 32, 256), ("resnet18", 32, 1024), ("resnet50", 224, 256)]
-    args.dimensions, args.compiled = [1024, 8192], [False, True]
+    args.dimensions, args.compiled_dimensions = [1024, 8192], [8192]
     args.views, args.batches, args.steps, args.small_network = (
         [2, 4, 8],
         [256, 1024],
@@ -250,13 +265,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "resnet18",
     )
     if args.small:
-        args.sizes, args.dimensions, args.compiled, args.rounds = [(32, 256)], [64], [False], 2
+        args.sizes, args.dimensions, args.compiled_dimensions, args.rounds = (
+            [(32, 256)],
+            [64],
+            [],
+            2,
+        )
         args.networks, args.small_network = [("narrow_resnet10", 32, 16)], "narrow_resnet10"
         args.views, args.batches, args.steps, args.workers = [2, 4], [32], 3, 0
     card = torch.cuda.get_device_name() if args.device == "cuda" else "the CPU standing in"
     started = time.perf_counter()
     print(f"# {card}\n\n{machine('torchvision', 'lightning', 'timm')}\nhost {HOST}")
-    for measure in (losses, steps, end_to_end):
+    for measure in (losses, end_to_end, steps):
         measure(args)
     print(f"\n{time.perf_counter() - started:.0f} s")
 

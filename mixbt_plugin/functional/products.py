@@ -20,6 +20,11 @@ SETTINGS: dict[str, Any] = {
 """Where a device's precision is set, from PyTorch 2.9 on; before, there is one setting for all."""
 
 
+LOWEST_BLOCK = {"cpu": 128, "cuda": 1024}
+"""Rows of a product, at least: with fewer it slows down, and on a GPU takes no longer to compute
+than to start."""
+
+
 def product(a: Tensor, b: Tensor) -> Tensor:
     """AB of (N, K) and (K, M), and its derivatives of any order, in their own precision."""
     if torch.compiler.is_dynamo_compiling() and not is_exact(a.device.type):
@@ -41,13 +46,14 @@ def diagonal(a: Tensor, b: Tensor) -> Tensor:
 
 
 def computed_share(rows: int) -> float:
-    """Which part of the entries of ZZᵀ, (rows, rows), is computed and not mirrored."""
-    return sum((stop - start) * stop for start, stop in _row_blocks(rows)) / rows**2
+    """Which part of the entries of ZZᵀ, (rows, rows), a CPU computes and does not mirror."""
+    return sum((stop - start) * stop for start, stop in _row_blocks(rows, "cpu")) / rows**2
 
 
-def _row_blocks(rows: int) -> list[tuple[int, int]]:
-    """Four blocks, unless they are so low that products slow down: 5/8 are then computed."""
-    height = max(128, -(-rows // 4))
+def _row_blocks(rows: int, device_type: str) -> list[tuple[int, int]]:
+    """Four blocks, of which 5/8 are computed, or as many as are not too low."""
+    lowest = LOWEST_BLOCK.get(device_type, max(LOWEST_BLOCK.values()))
+    height = max(lowest, -(-rows // 4))
     return [(start, min(start + height, rows)) for start in range(0, rows, height)]
 
 
@@ -69,9 +75,12 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
         ctx.save_for_backward(z)
-        gram = z.new_empty(len(z), len(z))
+        blocks = _row_blocks(len(z), z.device.type)
         with exact(z.device.type):
-            for start, stop in _row_blocks(len(z)):
+            if len(blocks) == 1:
+                return z @ z.T
+            gram = z.new_empty(len(z), len(z))
+            for start, stop in blocks:
                 gram[start:stop, :stop] = z[start:stop] @ z[:stop].T
                 gram[:start, start:stop] = gram[start:stop, :start].T
         return gram

@@ -116,8 +116,6 @@ def test_killed_and_resumed_is_bit_identical(augment: str, device: torch.device)
         pytest.importorskip(package)
     how = f"data.augment={augment}"
     environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-    root = Path(__file__).parents[2]
-    environment["PYTHONPATH"] = str(root)
     quiet: Any = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     whole = subprocess.run(command(device, "whole", how), **quiet)
     assert whole.returncode == 0, whole.stderr[-2000:]
