@@ -24,18 +24,25 @@ def test_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
         assert row in printed
 
 
-def phase(name: str, outcome: str, longrepr: Any = None) -> SimpleNamespace:
+def phase(name: str, when: str, outcome: str, longrepr: Any = None) -> SimpleNamespace:
     return SimpleNamespace(
-        nodeid=f"tests/gpu/{name}", outcome=outcome, longrepr=longrepr, duration=0.5
+        nodeid=f"tests/gpu/{name}", when=when, outcome=outcome, longrepr=longrepr, duration=0.5
     )
 
 
 def test_report(tmp_path: Path) -> None:
     report = Report(torch.device("cpu"))
-    report.add(phase("test_a.py::test_fine", "passed"))
-    report.add(phase("test_a.py::test_fine", "passed"))
-    report.add(phase("test_a.py::test_bad", "failed", ">   f(x)\nE   AssertionError: 2 | 1\nE   x"))
-    report.add(phase("test_b.py", "skipped", ("test_b.py", 3, "Skipped: could not import 'hydra'")))
+    report.add(phase("test_a.py::test_fine", "setup", "passed"))
+    report.add(phase("test_a.py::test_fine", "call", "passed"))
+    report.add(
+        phase("test_a.py::test_bad", "call", "failed", ">   f(x)\nE   AssertionError: 2 | 1\nE   x")
+    )
+    report.add(
+        phase(
+            "test_b.py", "collect", "skipped", ("test_b.py", 3, "Skipped: could not import 'hydra'")
+        )
+    )
+    report.add(phase("test_c.py::test_long", "setup", "passed"))
     report.figures.append({"test": "test_fine", "figure": "error", "value": 1.5e-7, "limit": 1e-4})
     report.write(tmp_path)
 
@@ -43,10 +50,15 @@ def test_report(tmp_path: Path) -> None:
     assert found["machine"]["device"] == "the CPU standing in"
     assert found["versions"]["torch"] == version("torch")
     assert found["figures"] == report.figures
-    assert [test["outcome"] for test in found["tests"]] == ["passed", "failed", "skipped"]
+    assert [test["outcome"] for test in found["tests"]] == [
+        "passed",
+        "failed",
+        "skipped",
+        "interrupted",
+    ]
     assert found["tests"][0]["seconds"] == 1.0
     text = (tmp_path / "test_gpu.md").read_text()
-    assert "1 passed, 1 failed, 1 skipped" in text
+    assert "1 passed, 1 failed, 1 skipped, 1 interrupted" in text
     assert "| failed | test_a.py::test_bad | AssertionError: 2 \\| 1 |" in text
     assert "| skipped | test_b.py | could not import 'hydra' |" in text
     assert "| test_fine | error | 1.5e-07 | 0.0001 |" in text

@@ -34,9 +34,11 @@ class Report:
     def add(self, found: Any) -> None:
         """A phase of a test, or a module that was not collected, as pytest reports it."""
         name = found.nodeid.rsplit("/", 1)[-1]
-        test = self.tests.setdefault(name, {"test": name, "outcome": "passed", "seconds": 0.0})
+        test = self.tests.setdefault(name, {"test": name, "outcome": "interrupted", "seconds": 0.0})
         test["seconds"] = round(test["seconds"] + getattr(found, "duration", 0.0), 2)
-        if found.outcome == "skipped":
+        if found.outcome == "passed" and found.when == "call":
+            test["outcome"] = "passed"
+        elif found.outcome == "skipped":
             reason = found.longrepr[2] if isinstance(found.longrepr, tuple) else found.longrepr
             test |= {"outcome": "skipped", "reason": str(reason).removeprefix("Skipped: ")}
         elif found.outcome == "failed":
@@ -97,7 +99,9 @@ def markdown(found: dict[str, Any]) -> str:
     """The report to read."""
     outcomes = [test["outcome"] for test in found["tests"]]
     counts = ", ".join(
-        f"{outcomes.count(outcome)} {outcome}" for outcome in ("passed", "failed", "skipped")
+        f"{outcomes.count(outcome)} {outcome}"
+        for outcome in ("passed", "failed", "skipped", "interrupted")
+        if outcome != "interrupted" or outcome in outcomes
     )
     parts = [
         f"# GPU tests: {found['machine']['device']}",
@@ -106,7 +110,7 @@ def markdown(found: dict[str, Any]) -> str:
         _list(found["versions"]),
     ]
     if not_passed := [test for test in found["tests"] if test["outcome"] != "passed"]:
-        parts += ["## Failed and skipped", _table(not_passed, ("outcome", "test", "reason"))]
+        parts += ["## Not passed", _table(not_passed, ("outcome", "test", "reason"))]
     if found["figures"]:
         keys = ("test", "figure", "value", "limit")
         parts += ["## Figures", _table(found["figures"], keys)]
