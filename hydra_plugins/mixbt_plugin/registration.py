@@ -21,7 +21,6 @@ from omegaconf import OmegaConf
 CONFIGS = [Path(__file__).parents[2] / place for place in ("mixbt_plugin/configs", "configs")]
 
 PARTS = {
-    "commands": ("commands",),
     "pretrain": ("commands", "training", "pretrain"),
     "linear": ("commands", "training", "linear"),
     "compare": ("commands", "compare"),

@@ -248,9 +248,10 @@ def open_folder(
     trainer.loggers = loggers
     if not trainer.is_global_zero:
         return None
-    # Otherwise Lightning logs its report, and Hydra has switched the loggers off.
-    profiler: Any = trainer.profiler  # type: ignore[attr-defined]
-    profiler.dirpath, profiler.filename = csv.log_dir, "profile"
+    if cfg.profiler is not None:
+        # Otherwise Lightning logs its report, and Hydra has switched the loggers off.
+        profiler: Any = trainer.profiler  # type: ignore[attr-defined]
+        profiler.dirpath, profiler.filename = csv.log_dir, "profile"
     return Path(csv.log_dir)
 
 

@@ -73,8 +73,12 @@ def test_detect_anomaly() -> None:
 
 
 def test_profiler_leaves_its_report_in_the_folder() -> None:
-    (report,) = Path(train("profiler=simple").trainer.log_dir).glob("fit-profile*.txt")
+    (report,) = Path(train("profiler=simple").trainer.log_dir).glob("*profile*")
     assert "run_training_epoch" in report.read_text()
+
+
+def test_without_a_profiler_there_is_no_report() -> None:
+    assert list(Path(train().trainer.log_dir).glob("*profile*")) == []
 
 
 @pytest.mark.parametrize("unused", [True, False])

@@ -11,8 +11,12 @@ import pytest
 import torch
 
 from mixbt_plugin import registry
+from mixbt_plugin.apps.comparison.plan import composed_arm, parsed
+from mixbt_plugin.apps.schema import checked_comparison
 from mixbt_plugin.methods import MixedBarlowTwins
+from tests.apps.composing import composed
 from tests.configs import batch, method_config
+from tests.recipes.shipped import built
 
 registry.register()
 
@@ -55,3 +59,17 @@ def test_with_half_the_third_forward_is_half_as_long_and_barlow_twins_is_whole(m
     assert seen == [8, 8, 4]
     assert found["barlow_loss"] == pytest.approx(whole["barlow_loss"], rel=1e-12)
     assert found["reg_loss"] > 0
+
+
+def test_every_arm_of_its_comparison_composes_and_builds(
+    method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(EXAMPLE.parents[1])  # the comparison names the recipe from there
+    comparison = checked_comparison(composed(EXAMPLE / "configs" / "overfitting_1000.yaml"))
+    shares = {}
+    for name in comparison.arms:
+        cfg = parsed(composed_arm(comparison.arm(name), comparison))
+        if cfg.method == "mixed_share":
+            assert isinstance(built(cfg), method)
+            shares[name] = cfg.method_kwargs.mix_share
+    assert shares == {"mixed_half": 0.5, "mixed_quarter": 0.25}
