@@ -42,9 +42,9 @@ class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, factor: float, eps: float) -> Tensor:
         normalized, mean, scale = torch.native_batch_norm(z, None, None, None, None, True, 0.0, eps)
-        factors = torch.full_like(scale, factor).masked_fill_(is_dead(1 / scale, mean, len(z)), 0)
-        # A variance that overflowed has scale 0, and shall not pass for a column of zeros.
-        factors += 0 / scale
+        deviation = 1 / scale
+        # Where the variance overflowed 0 · ∞ makes NaN: that shall not pass for a column of zeros.
+        factors = (factor + 0 * deviation).masked_fill_(is_dead(deviation, mean, len(z)), 0)
         ctx.eps = eps
         ctx.save_for_backward(z, mean, scale, factors)
         return normalized.mul_(factors)
