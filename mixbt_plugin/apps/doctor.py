@@ -123,7 +123,8 @@ def _report_hydra(problems: list[str]) -> None:
 
     found = [plugin.__name__ for plugin in Plugins.instance().discover(SearchPathPlugin)]
     if "MixBTPlugin" in found:
-        print("hydra: finds the plugin, so solo-learn's own main_pretrain.py knows the methods")
+        known = "" if problems else ", so solo-learn's own main_pretrain.py knows the methods"
+        print(f"hydra: finds the plugin{known}")
     else:
         problems.append(
             "Hydra does not find hydra_plugins.mixbt_plugin, so solo-learn's own main_pretrain.py "

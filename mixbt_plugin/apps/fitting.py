@@ -77,12 +77,21 @@ def _told_how_to_go_on(trainer: Trainer) -> Iterator[None]:
             raise SystemExit(1)
     except SystemExit as stop:
         number = signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT
-        saved = last_checkpoint(trainer)
-        say("stopped", f"by {number.name}, after {saved or 'no checkpoint yet'}")
-        if saved:
-            key = shlex.quote(f"resume_from_checkpoint={saved}")
-            say("resume", f"by the same command with {key}")
-        raise SystemExit(128 + number) from stop
+        raise _stopped(trainer, number) from stop
+    except RuntimeError as error:
+        # `timeout` and SLURM signal the loader's processes too, and PyTorch raises for those.
+        if not (trainer.received_sigterm and "DataLoader worker" in str(error)):
+            raise
+        raise _stopped(trainer, signal.SIGTERM) from error
+
+
+def _stopped(trainer: Trainer, number: signal.Signals) -> SystemExit:
+    saved = last_checkpoint(trainer)
+    say("stopped", f"by {number.name}, after {saved or 'no checkpoint yet'}")
+    if saved:
+        key = shlex.quote(f"resume_from_checkpoint={saved}")
+        say("resume", f"by the same command with {key}")
+    return SystemExit(128 + number)
 
 
 @contextmanager

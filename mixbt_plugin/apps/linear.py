@@ -208,7 +208,8 @@ def show(cfg: DictConfig) -> None:
 
 def task(cfg: DictConfig) -> None:
     """The command's task."""
-    say("done", linear(cfg))
+    folder = linear(cfg)
+    say("done", "nothing is written, with fast_dev_run" if folder == Path() else folder)
 
 
 if __name__ == "__main__":

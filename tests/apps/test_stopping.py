@@ -51,13 +51,25 @@ def wait_for(pattern: str, process: Started) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
-def test_sigterm_ends_with_143_and_says_what_to_type(devices: int) -> None:
+@pytest.mark.parametrize(
+    "devices,loaders,whole_group",
+    [
+        pytest.param(1, 0, False, id="one process"),
+        pytest.param(2, 0, False, id="two"),
+        pytest.param(1, 2, True, id="with its loader's, as timeout does"),
+    ],
+)
+def test_sigterm_ends_with_143_and_says_what_to_type(
+    devices: int, loaders: int, whole_group: bool
+) -> None:
     several = [f"devices={devices}", *(["strategy=ddp"] if devices > 1 else [])]
-    process = start("max_epochs=1000", *several)
+    process = start("max_epochs=1000", *several, f"data.num_workers={loaders}")
     try:
         wait_for("trained_models/mixbt/*/*-ep0.ckpt", process)
-        process.terminate()
+        if whole_group:
+            os.killpg(process.pid, signal.SIGTERM)
+        else:
+            process.terminate()
         said, errors = process.communicate(timeout=60)
     finally:
         process.kill()

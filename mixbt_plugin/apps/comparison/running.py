@@ -32,6 +32,9 @@ def train_all(
         Those that failed; the others are trained nevertheless.
     """
     open_runs = [run for run in runs if not run.is_done()]
+    if open_runs:
+        first = open_runs[0].folder / LOG_FILE
+        print(f"training: {len(open_runs)} runs, {jobs} at a time; the first logs to {first}")
     failed: list[Run] = []
     processes = _Processes(threads)
     pool = ThreadPoolExecutor(jobs)
