@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,45 @@ def test_stock_checkpoint_in_our_knn_and_linear(checkout: Path, tmp_path: Path) 
     )
     assert linear.returncode == 0, linear.stderr[-3000:]
     assert "linear, offline, last epoch" in linear.stdout
+
+
+def test_a_config_of_solo_learns_own_takes_the_method(checkout: Path, tmp_path: Path) -> None:
+    """As docs/solo-learn.md, step 4, has it."""
+    folder = tmp_path / "cifar"
+    shutil.copytree(checkout / "scripts" / "pretrain" / "cifar", folder)
+    text = (folder / "barlow.yaml").read_text()
+    text = text.replace('method: "barlow_twins"', 'method: "mixbt"')
+    text = text.replace("  scale_loss: 0.1\n", "  scale_loss: 0.1\n  lamb_reg: 4.0\n")
+    (folder / "mixbt.yaml").write_text(text)
+    arguments = overrides(image_folder(tmp_path / "images"))
+    done = subprocess.run(
+        [
+            *(sys.executable, str(checkout / "main_pretrain.py")),
+            *("--config-path", str(folder), "--config-name", "mixbt", "wandb.enabled=False"),
+            *("name=mixbt-photos", "strategy=auto", *arguments),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (checkpoint,) = Path("models").rglob("mixbt-photos*.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 6
+
+
+def test_main_linear_evaluates_its_checkpoint(checkout: Path, tmp_path: Path) -> None:
+    """As docs/solo-learn.md, step 5, has it."""
+    images = image_folder(tmp_path / "images")
+    checkpoint = stock_pretrain(checkout, "mixbt", overrides(images)).resolve()
+    arguments = [word for word in overrides(images) if not word.startswith("data.val_path")]
+    done = subprocess.run(
+        [
+            *(sys.executable, str(checkout / "main_linear.py")),
+            *("--config-path", str(CONFIGS / "linear"), "--config-name", "custom"),
+            *(f"pretrained_feature_extractor='{checkpoint}'", f"data.val_path={images / 'val'}"),
+            *(*arguments, "checkpoint.dir=evaluated"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list(Path("evaluated").rglob("*.ckpt"))
