@@ -136,7 +136,7 @@ def test_main_linear_evaluates_its_checkpoint(checkout: Path, tmp_path: Path) ->
             *(sys.executable, str(checkout / "main_linear.py")),
             *("--config-path", str(CONFIGS / "linear"), "--config-name", "custom"),
             *(f"pretrained_feature_extractor='{checkpoint}'", f"data.val_path={images / 'val'}"),
-            *(*arguments, "checkpoint.dir=evaluated"),
+            *(*arguments, "checkpoint.dir=evaluated", "max_epochs=1"),
         ],
         capture_output=True,
         text=True,
