@@ -78,9 +78,10 @@ def _told_how_to_go_on(trainer: Trainer) -> Iterator[None]:
     except SystemExit as stop:
         number = signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT
         raise _stopped(trainer, number) from stop
-    except RuntimeError as error:
-        # `timeout` and SLURM signal the loader's processes too, and PyTorch raises for those.
-        if not (trainer.received_sigterm and "DataLoader worker" in str(error)):
+    except Exception as error:
+        # `timeout` and SLURM end the loader's processes too: what is then raised differs with what
+        # they were doing, such as RuntimeError by PyTorch, or ConnectionResetError.
+        if not trainer.received_sigterm:
             raise
         raise _stopped(trainer, signal.SIGTERM) from error
 
