@@ -73,7 +73,7 @@ def test_detect_anomaly() -> None:
 
 
 def test_profiler_leaves_its_report_in_the_folder() -> None:
-    (report,) = Path(train("profiler=simple").trainer.log_dir).glob("*profile*")
+    (report,) = Path(train("profiler=simple").trainer.log_dir).glob("fit-profile*.txt")
     assert "run_training_epoch" in report.read_text()
 
 
