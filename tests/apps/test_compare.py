@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -134,6 +135,57 @@ def test_a_comparison_goes_on_within_a_run_and_takes_further_arms() -> None:
         compare(comparison(**{**changes, "budget__amount": 4}, output_dir="stopped"))
 
 
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+
+from mixbt_plugin.apps.comparison.one_run import train_and_measure
+from mixbt_plugin.apps.comparison.plan import Run
+from tests.apps.test_compare import StopBefore
+
+train_and_measure(Run.read(Path(sys.argv[1])), [StopBefore(2)])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_on_two_processes_is_measured_and_goes_on(tmp_path: Path) -> None:
+    """One process measures while the other waits; stopped before the third of three epochs."""
+    two = ["devices=2", "strategy=ddp", "method_kwargs.ddp=exact"]
+    asked = {"mixbt": {"config": "pretrain/photo_patches/mixbt", "overrides": two}}
+    changes = {"budget__amount": 3, "evaluation__epochs": [2, 3], "arms": asked}
+    whole = ended(comparison(**changes))
+    assert list(whole.epoch.unique()) == [0, 2, 3]
+    assert list(whole.steps.unique()) == [0, 4, 6] and whole.images.max() == 6 * 64 * 2
+
+    run = Run.read(Path("out/runs/mixbt/seed1").resolve())
+    run.folder = Path("stopped/runs/mixbt/seed1").resolve()
+    run.cfg["checkpoint"]["dir"] = str(run.folder)
+    run.write()
+    (tmp_path / "stopped.py").write_text(TWO_PROCESSES)
+    command = [sys.executable, str(tmp_path / "stopped.py"), str(run.folder)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    stopped = subprocess.run(command, env=environment, timeout=240, capture_output=True, text=True)
+    assert stopped.returncode != 0 and "InterruptedError" in stopped.stderr
+    assert not run.is_done()
+    assert same(ended(comparison(**changes, output_dir="stopped")), whole)
+    assert "ep1.ckpt" in (run.folder / "log.txt").read_text()
+
+
+def ended(cfg: Any) -> pd.DataFrame:
+    """The rows of a comparison, which is given up where its processes wait for ever."""
+
+    def give_up(*_: Any) -> None:
+        pytest.fail("the processes wait for each other")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(240)
+    try:
+        return compare(cfg).rows
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def arms(*methods: str) -> dict[str, Any]:
     return {name: {"config": f"pretrain/photo_patches/{name}"} for name in methods}
 
@@ -156,6 +208,9 @@ def same(rows: pd.DataFrame, others: pd.DataFrame) -> bool:
         ({"overrides": ["max_epoch=3"]}, "arms.barlow_twins: .*max_epoch"),
         ({"overrides": ["+method_kwargs.lamb=-1"]}, "arms.barlow_twins: method_kwargs.lamb=-1"),
         ({"overrides": ["++max_steps=9"]}, "arms.barlow_twins: max_steps=9: budget says"),
+        ({"overrides": ["max_epochs=3"]}, "arms.barlow_twins: max_epochs=3: .*, by budget.amount;"),
+        ({"overrides": ["~knn_eval"]}, "arms.barlow_twins: ~knn_eval: .* by evaluation"),
+        ({"overrides": ["++checkpoint.keep_prev=True"]}, "arms.bar.*keep_prev=True: .* output_dir"),
         ({"jobs": 0}, "jobs=0: expected a whole number of at least 1"),
         ({"budget__unit": "hours"}, "budget.unit='hours': expected one of epochs, steps"),
         ({"budget__amount": 0}, "budget.amount=0: expected a number above 0"),

@@ -59,11 +59,12 @@ class Evaluator(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Forgets what a run that is resumed measured after its checkpoint."""
-        if trainer.is_global_zero and trainer.current_epoch:
+        if trainer.current_epoch == 0:
+            if 0 in self.epochs:
+                self._measure(trainer, pl_module, 0)
+        elif trainer.is_global_zero:
             known = pd.read_csv(self.folder / MEASURES_FILE)
             self.rows = known[known.epoch <= trainer.current_epoch].to_dict("records")
-        elif 0 in self.epochs:
-            self._measure(trainer, pl_module, 0)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Starts the clock."""
@@ -85,10 +86,12 @@ class Evaluator(Callback):
             self._measure(trainer, pl_module, epoch)
 
     def _measure(self, trainer: Trainer, model: Any, epoch: int) -> None:
+        # Not on the first process alone: what is logged is averaged over all when it is read.
+        logged = trainer.callback_metrics
         if trainer.is_global_zero:
             values = {
                 name.removesuffix("_epoch"): float(value)
-                for name, value in trainer.callback_metrics.items()
+                for name, value in logged.items()
                 if name.startswith("train_") and name.endswith("_epoch") and epoch
             }
             if self.evaluation and self.images:

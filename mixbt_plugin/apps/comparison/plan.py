@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
@@ -41,6 +42,17 @@ MAY_DIFFER = (
     *("cfg.checkpoint.dir", "cfg.checkpoint.frequency", "cfg.check_val_every_n_epoch"),
 )
 """Of a run that is done or goes on; the last two follow from the epochs."""
+SAID_BY = {
+    "seed": "seeds",
+    "max_epochs": "budget.amount",
+    "check_val_every_n_epoch": "evaluation.epochs",
+    "knn_eval": "evaluation",
+    "checkpoint": "output_dir",
+    "resume_from_checkpoint": "output_dir, whose runs go on by themselves",
+    "enable_progress_bar": "each run's log.txt, where none is of use",
+    "num_sanity_val_steps": "evaluation, which replaces the online validation",
+}
+"""What a comparison sets in each run's config, and what says it there."""
 
 
 @dataclass
@@ -138,11 +150,21 @@ def composed_arm(arm: CompareArm, comparison: CompareConfig) -> DictConfig:
         overrides = [*comparison.overrides, *arm.overrides]
         cfg = adding_new_keys(lambda words: compose(path.name, words), overrides)
     refuse_unread(cfg, overrides)
+    _refuse_replaced(overrides)
     OmegaConf.set_struct(cfg, False)
     # The evaluator measures instead, and what is not trained on costs no time.
     cfg.update({"knn_eval": {"enabled": False}, "num_sanity_val_steps": 0})
     cfg.update({"enable_progress_bar": False, "resume_from_checkpoint": "auto"})
     return cfg
+
+
+def _refuse_replaced(overrides: list[str]) -> None:
+    for word in overrides:
+        key = re.split("[.=]", word.lstrip("+~"), maxsplit=1)[0]
+        if key in SAID_BY:
+            raise ConfigError(
+                f"{word}: a comparison sets {key} itself, by {SAID_BY[key]}; expected no override."
+            )
 
 
 def parsed(composed: DictConfig) -> DictConfig:
