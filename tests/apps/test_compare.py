@@ -18,7 +18,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from mixbt_plugin.apps.compare import compare
 from mixbt_plugin.apps.comparison import running
@@ -237,6 +238,40 @@ def test_refusals_come_before_training(changes: dict[str, Any], message: str) ->
     with pytest.raises(ConfigError, match=message):
         compare(comparison(**changes))
     assert not Path("out").exists()
+
+
+@pytest.fixture
+def own_images() -> DictConfig:
+    """The shipped comparison of own images, beside 40 of each of two classes."""
+    for number, folder in enumerate(("train/cats", "train/dogs", "val/cats", "val/dogs")):
+        (Path("photos") / folder).mkdir(parents=True)
+        for copy in range(40):
+            grey = np.full((40, 40), number * 60 + copy, np.uint8)
+            Image.fromarray(grey).save(Path("photos") / folder / f"{copy}.png")
+    return composed("compare/custom.yaml")
+
+
+def test_the_comparison_of_own_images_is_accepted(own_images: DictConfig) -> None:
+    asked = checked_comparison(own_images)
+    configs = check_arms(asked)
+    assert list(configs) == ["barlow_twins", "mixbt", "mixbt_reg4", "four_views"]
+    assert configs["mixbt_reg4"].method_kwargs.lamb_reg == 4
+    assert epochs_within(asked, configs, {}) == dict.fromkeys(configs, 20)
+
+
+@pytest.mark.parametrize(
+    "override,message",
+    [
+        ("data.no_labels=True", "no_labels=True, .*: a comparison measures with labelled images"),
+        ("data.val_path=null", "val_path=None: a comparison measures with labelled images"),
+        ("data.train_path=nowhere", "data.train_path='nowhere': no such folder"),
+        ("optimizer.batch_size=999", "optimizer.batch_size=999: the training set has only 80"),
+    ],
+)
+def test_refusals_of_own_images(own_images: DictConfig, override: str, message: str) -> None:
+    own_images.overrides.append(override)
+    with pytest.raises(ConfigError, match=f"arms.barlow_twins: .*{message}"):
+        check_arms(checked_comparison(own_images))
 
 
 @pytest.mark.parametrize(

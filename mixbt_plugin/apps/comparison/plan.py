@@ -178,6 +178,12 @@ def parsed(composed: DictConfig) -> DictConfig:
 
 
 def _check_arm(composed: DictConfig, comparison: CompareConfig) -> None:
+    no_labels, val_path = composed.data.get("no_labels"), composed.data.get("val_path")
+    if composed.data.dataset == "custom" and (no_labels or val_path is None):
+        raise ConfigError(
+            f"data.no_labels={no_labels}, data.val_path={val_path}: a comparison measures with "
+            "labelled images; expected class folders in data.train_path and data.val_path."
+        )
     cfg = parsed(composed)
     with torch.device("meta"):
         METHODS[cfg.method](cfg)
@@ -193,6 +199,7 @@ def _check_arm(composed: DictConfig, comparison: CompareConfig) -> None:
             f"{cfg.data.num_workers}: it counts one process; expected one on the CPU, and "
             "data.num_workers=0."
         )
+    _spent_in_an_epoch(cfg, "steps")
     evaluation_images(cfg, comparison.evaluation)
 
 
@@ -297,9 +304,6 @@ def epochs_within(
         comparison: checked.
         configs: of `check_arms`.
         speed: of `speed_runs`, done, where the budget is of seconds.
-
-    Raises:
-        ValueError: not one batch can be filled.
     """
     budget = comparison.budget
     if budget.unit == "epochs":
@@ -307,7 +311,9 @@ def epochs_within(
     if budget.unit == "seconds":
         spent = {name: seconds_per_epoch(run) for name, run in speed.items()}
     else:
-        spent = {name: _spent_in_an_epoch(cfg, budget.unit) for name, cfg in configs.items()}
+        spent = {
+            name: _spent_in_an_epoch(parsed(cfg), budget.unit) for name, cfg in configs.items()
+        }
     return {name: max(1, round(budget.amount / each)) for name, each in spent.items()}
 
 
@@ -317,8 +323,7 @@ def seconds_per_epoch(run: Run) -> float:
     return float(seconds[SPEED_EPOCHS] - seconds[1]) / (SPEED_EPOCHS - 1)
 
 
-def _spent_in_an_epoch(composed: DictConfig, unit: str) -> int:
-    cfg = parsed(composed)
+def _spent_in_an_epoch(cfg: DictConfig, unit: str) -> int:
     images = len(pretrain_dataset(cfg, as_tensor))  # type: ignore[arg-type]
     processes = len(cfg.devices) * cfg.num_nodes
     require_a_batch(cfg, images, processes)
