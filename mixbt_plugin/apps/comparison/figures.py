@@ -58,7 +58,7 @@ def _accuracy(results: Measurements, comparison: CompareConfig, title: str) -> A
         row[0].set_ylabel(f"{NAMES[measure]}, %")
         row[1].sharey(row[0])
     axes[0, 0].set_title(f"on {results.split}", fontsize=8, loc="left")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    _legend(figure, axes)
     return figure
 
 
@@ -75,9 +75,9 @@ def _loss(results: Measurements, title: str) -> Any:
         panel.set_title(f"{term.removeprefix('train_')}, mean of the epoch", fontsize=8, loc="left")
         panel.set_xlabel("epoch")
         panel.set_yscale("log")
-        panel.legend(frameon=False, fontsize=7)
     for panel in axes.flat[len(terms) :]:
         panel.remove()
+    _legend(figure, axes)
     return figure
 
 
@@ -95,7 +95,7 @@ def _spectra(results: Measurements, runs: list[Run], title: str) -> Any:
         panel.set(xscale="log", yscale="log", ylim=(1e-7, 1), xlabel="rank")
         panel.set_title(f"eigenvalues of the {label}, last epoch", fontsize=8, loc="left")
     axes[0, 0].set_ylabel("share of the sum")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    _legend(figure, axes)
     return figure
 
 
@@ -113,6 +113,14 @@ def _band(panel: Any, table: pd.DataFrame, label: str, color: str) -> None:
     mean, deviation = table.mean(axis=1), table.std(axis=1).fillna(0)
     panel.plot(mean.index, mean, color=color, lw=1.3, label=label)
     panel.fill_between(mean.index, mean - deviation, mean + deviation, color=color, alpha=0.2, lw=0)
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    """One for all panels, below them, where it hides no curve."""
+    lines = [panel.get_legend_handles_labels() for panel in axes.flat]
+    named = {label: handle for each in lines for handle, label in zip(*each)}
+    style = {"frameon": False, "fontsize": 8, "ncols": 5}
+    figure.legend(list(named.values()), list(named), loc="outside lower center", **style)
 
 
 def _colors(results: Measurements) -> Iterator[tuple[str, str]]:
