@@ -46,18 +46,25 @@ def _figure(rows: int, columns: int, title: str) -> tuple[Any, Any]:
 
 
 def _accuracy(results: Measurements, comparison: CompareConfig, title: str) -> Any:
-    figure, axes = _figure(len(ACCURACIES), 2, title)
+    figure, axes = _figure(len(ACCURACIES), 2, f"{title}; on {results.split}")
     clock = "" if comparison.budget.clock == "wall" else " (of a core)"
     horizontal = {"epoch": "epoch", "seconds": f"seconds of training{clock}"}
     for row, measure in zip(axes, ACCURACIES):
+        known = {"dotted": results.pixels[measure], "dashed": float(results.starts(measure).mean())}
         for panel, (x, label) in zip(row, horizontal.items()):
             for arm, color in _colors(results):
-                _band(panel, _over_seeds(results, measure, arm, x), arm, color)
-            panel.axhline(results.pixels[measure], color="grey", ls=":", lw=1, label="raw pixels")
+                # Where all begin would hide how little they differ in the end.
+                trained = _over_seeds(results, measure, arm, x).iloc[1:]
+                _band(panel, trained, arm, color)
+            shown = panel.get_ylim()
+            for style, value in known.items():
+                panel.axhline(value, color="grey", ls=style, lw=1)
+            panel.set_ylim(shown)
             panel.set_xlabel(label)
+        beside = "raw pixels {dotted:.1f} (dotted), untrained {dashed:.1f} (dashed)"
+        row[0].set_title(beside.format(**known), fontsize=8, loc="left")
         row[0].set_ylabel(f"{NAMES[measure]}, %")
         row[1].sharey(row[0])
-    axes[0, 0].set_title(f"on {results.split}", fontsize=8, loc="left")
     _legend(figure, axes)
     return figure
 
