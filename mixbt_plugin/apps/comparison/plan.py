@@ -199,7 +199,7 @@ def _check_arm(composed: DictConfig, comparison: CompareConfig) -> None:
             f"{cfg.data.num_workers}: it counts one process; expected one on the CPU, and "
             "data.num_workers=0."
         )
-    _spent_in_an_epoch(cfg, "steps")
+    _spent_in_an_epoch(cfg, "steps")  # which refuses an epoch without a batch
     evaluation_images(cfg, comparison.evaluation)
 
 
