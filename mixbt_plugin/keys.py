@@ -629,8 +629,11 @@ class CompareConfig(Section):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={self.seeds}: expected different ones.")
         for name in self.arms:
-            if not re.fullmatch(r"[\w-]+", name):
-                raise ValueError(f"arms.{name}: expected a name of letters, digits, - and _.")
+            if not re.fullmatch("[A-Za-z_][A-Za-z0-9_-]*", name):  # what '~arms.name' takes
+                raise ValueError(
+                    f"arms.{name}: expected a name of letters, digits, - and _ that does not begin "
+                    "with a digit."
+                )
         if self.budget.unit == "seconds" and isinstance(self.evaluation.epochs, list):
             raise ValueError(
                 f"evaluation.epochs={self.evaluation.epochs} with budget.unit='seconds': how many "

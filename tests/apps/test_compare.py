@@ -204,6 +204,7 @@ def same(rows: pd.DataFrame, others: pd.DataFrame) -> bool:
         ({"arms": {"a": {"config": "pretrain/mnist5k/mixbtt"}}}, "arms.a: config=.*no mixbtt.yaml"),
         ({"arms": {"a": {"config": "pretrain/mnist/mixbt"}}}, "arms.a: config=.*no such folder"),
         ({"arms": {"../x": {"config": "pretrain/mnist5k/mixbt"}}}, "arms[.]{3}/x: expected a name"),
+        ({"arms": {"8_views": {"config": "x"}}}, "arms.8_views: .* does not begin with a digit"),
         ({"arms": {"a": {"confg": "x"}}}, "arms.a.confg is not a key of mixbt-compare: did you"),
         ({"seeds": [1, 1]}, "seeds=.1, 1.: expected different ones"),
         ({"overrides": ["max_epoch=3"]}, "arms.barlow_twins: .*max_epoch"),
