@@ -42,6 +42,7 @@ from mixbt_plugin.keys import CompareEvaluation
 from mixbt_plugin.settings import ConfigError
 from tests.apps.composing import composed
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "comparison.yaml"
 SMALL = (
     *("precision=32", "+backbone.kwargs.width=8", "optimizer.batch_size=64", "view.crop_size=8"),
     *("method_kwargs.proj_hidden_dim=16", "method_kwargs.proj_output_dim=16"),
@@ -243,13 +244,13 @@ def test_refusals_come_before_training(changes: dict[str, Any], message: str) ->
 
 @pytest.fixture
 def own_images() -> DictConfig:
-    """The shipped comparison of own images, beside 40 of each of two classes."""
+    """The example of a comparison of own images, beside 40 of each of two classes."""
     for number, folder in enumerate(("train/cats", "train/dogs", "val/cats", "val/dogs")):
         (Path("photos") / folder).mkdir(parents=True)
         for copy in range(40):
             grey = np.full((40, 40), number * 60 + copy, np.uint8)
             Image.fromarray(grey).save(Path("photos") / folder / f"{copy}.png")
-    return composed("compare/custom.yaml")
+    return composed(EXAMPLE)
 
 
 def test_the_comparison_of_own_images_is_accepted(own_images: DictConfig) -> None:

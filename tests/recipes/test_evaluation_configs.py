@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from PIL import Image
 
 from mixbt_plugin.apps.command import config_root, shipped_configs
 from mixbt_plugin.apps.comparison.plan import composed_arm, parsed
@@ -105,9 +104,6 @@ def test_config_says_what_it_reproduces(config: str) -> None:
 
 @pytest.mark.parametrize("config", configs("compare"))
 def test_every_arm_of_a_comparison_composes_and_builds(config: str) -> None:
-    for folder in ("photos/train/cats", "photos/val/cats"):  # of compare/custom
-        Path(folder).mkdir(parents=True)
-        Image.new("RGB", (32, 32), "grey").save(f"{folder}/1.png")
     comparison = checked_comparison(composed(config))
     for name in comparison.arms:
         cfg = parsed(composed_arm(comparison.arm(name), comparison))
