@@ -14,7 +14,7 @@ from mixbt_plugin.apps.checkpointer import CONFIG_FILE, load_config
 from mixbt_plugin.apps.features import averaged_features
 from mixbt_plugin.apps.fitting import fit
 from mixbt_plugin.apps.image_sizes import require_image_size
-from mixbt_plugin.apps.printing import say
+from mixbt_plugin.apps.printing import say, say_done
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_keys, check_linear
@@ -208,8 +208,7 @@ def show(cfg: DictConfig) -> None:
 
 def task(cfg: DictConfig) -> None:
     """The command's task."""
-    folder = linear(cfg)
-    say("done", "nothing is written, with fast_dev_run" if folder == Path() else folder)
+    say_done(linear(cfg))
 
 
 if __name__ == "__main__":

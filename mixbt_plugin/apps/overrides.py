@@ -82,13 +82,17 @@ def refuse_unread(cfg: DictConfig, overrides: Sequence[str]) -> None:
         left_over += unread
         written = {key: value for key, value in written.items() if key not in unread}
     for word in overrides:
-        word = word.lstrip("+")
-        key = re.split(r"[.=]", word, maxsplit=1)[0]
+        key = first_key(word)
         if key in left_over:
             raise ConfigError(
                 f"{word}: nothing reads {key} any more, since the key that takes ${{{key}}} is "
                 "overridden too; expected one of both overrides."
             )
+
+
+def first_key(override: str) -> str:
+    """What an override changes, or the section in which it does."""
+    return re.split(r"[.=]", override.lstrip("+~"), maxsplit=1)[0]
 
 
 def mentions(written: object, name: str) -> bool:

@@ -14,7 +14,7 @@ from mixbt_plugin.apps import commands, loaders, training
 from mixbt_plugin.apps.feature_picture import FeaturePicture
 from mixbt_plugin.apps.fitting import fit
 from mixbt_plugin.apps.image_sizes import fit_backbone_to_views
-from mixbt_plugin.apps.printing import say
+from mixbt_plugin.apps.printing import say, say_done
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.apps.resuming import checkpoint_to_resume
 from mixbt_plugin.apps.schema import check_pretraining, complete_pretraining
@@ -126,8 +126,7 @@ def show(cfg: DictConfig) -> None:
 
 def task(cfg: DictConfig) -> None:
     """The command's task."""
-    folder = pretrain(cfg)
-    say("done", "nothing is written, with fast_dev_run" if folder == Path() else folder)
+    say_done(pretrain(cfg))
 
 
 if __name__ == "__main__":

@@ -28,11 +28,13 @@ from mixbt_plugin.apps.comparison.images import NetworkOutputs, evaluation_image
 from mixbt_plugin.apps.comparison.measures import accuracies, ranks, spectra
 from mixbt_plugin.apps.comparison.one_run import train_and_measure
 from mixbt_plugin.apps.comparison.plan import (
+    SAID_BY,
     Run,
     check_arms,
     epochs_within,
     evaluated_epochs,
     parsed,
+    plan_runs,
     seconds_per_epoch,
 )
 from mixbt_plugin.apps.comparison.table import interval
@@ -274,6 +276,14 @@ def test_refusals_of_own_images(own_images: DictConfig, override: str, message: 
     own_images.overrides.append(override)
     with pytest.raises(ConfigError, match=f"arms.barlow_twins: .*{message}"):
         check_arms(checked_comparison(own_images))
+
+
+def test_a_comparison_sets_the_keys_that_it_refuses() -> None:
+    asked = checked_comparison(comparison())
+    (run, *_) = plan_runs(asked, check_arms(asked), {"barlow_twins": 3, "mixbt": 3})
+    recipe = composed(f"{asked.arm('barlow_twins').config}.yaml", *asked.overrides)
+    read: Any = OmegaConf.to_container(recipe)
+    assert {key for key in run.cfg if run.cfg[key] != read.get(key)} == set(SAID_BY)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from mixbt_plugin.apps.command import PACKAGE, shipped_or_own
 from mixbt_plugin.apps.comparison.evaluator import MEASURES_FILE
 from mixbt_plugin.apps.comparison.images import evaluation_images
 from mixbt_plugin.apps.image_sizes import fit_backbone_to_views
-from mixbt_plugin.apps.overrides import adding_new_keys, refuse_unread
+from mixbt_plugin.apps.overrides import adding_new_keys, first_key, refuse_unread
 from mixbt_plugin.apps.schema import check_pretraining
 from mixbt_plugin.data import as_tensor, pretrain_dataset, require_a_batch
 from mixbt_plugin.host import METHODS, parse_pretrain_cfg
@@ -160,7 +159,7 @@ def composed_arm(arm: CompareArm, comparison: CompareConfig) -> DictConfig:
 
 def _refuse_replaced(overrides: list[str]) -> None:
     for word in overrides:
-        key = re.split("[.=]", word.lstrip("+~"), maxsplit=1)[0]
+        key = first_key(word)
         if key in SAID_BY:
             raise ConfigError(
                 f"{word}: a comparison sets {key} itself, by {SAID_BY[key]}; expected no override."
