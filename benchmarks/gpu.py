@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import dense, views
-from benchmarks.interleaved import interleave, machine, peak_memory, ratio, table
+from benchmarks.interleaved import interleave, machine, peak_memory, ratio, row, table
 from benchmarks.loss import OBJECTIVES, step
 from mixbt_plugin.apps.seeding import EpochBatchSampler, EpochSampler
 from mixbt_plugin.apps.training import set_up
@@ -63,9 +63,9 @@ def begin(title: str, header: Sequence[str]) -> None:
     print(f"\n## {title}\n\n{table(header, [])}", flush=True)
 
 
-def row(*cells: object) -> None:
+def add(*cells: object) -> None:
     """One more line of the table."""
-    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+    print(row(*cells), flush=True)
 
 
 def losses(args: argparse.Namespace) -> None:
@@ -93,7 +93,7 @@ def losses(args: argparse.Namespace) -> None:
                 f"{1e3 * median(times[way]):.2f}" if there else "–",
                 f"{peak(ways[way], args.device):.0f}" if there else "–",
             ]
-        row(name, n, d, *cells, f"{ratio(times['official'], times['ours']):.1f}")
+        add(name, n, d, *cells, f"{ratio(times['official'], times['ours']):.1f}")
 
 
 def method(name: str, args: argparse.Namespace, backbone: str, d: int, **changes: Any) -> Any:
@@ -147,7 +147,7 @@ def steps(args: argparse.Namespace) -> None:
     compiled = product(args.networks, args.compiled_dimensions, [True])
     for (backbone, size, n), d, how in (*eager, *compiled):
         found = measured_step(args, backbone, size, n, d, compiled=how)
-        row(backbone, size, n, d, "compiled" if how else "eager", *found)
+        add(backbone, size, n, d, "compiled" if how else "eager", *found)
 
 
 def measured_step(
@@ -240,7 +240,7 @@ def end_to_end(args: argparse.Namespace) -> None:
         waited = sum(clock.seconds(i, i + 1) for i in range(first, last, 2))
         seconds = clock.seconds(first, last)
         made = n * (last - first) // 2
-        row(count, n, f"{made / seconds:,.0f}", f"{100 * waited / seconds:.1f}")
+        add(count, n, f"{made / seconds:,.0f}", f"{100 * waited / seconds:.1f}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

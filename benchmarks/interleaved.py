@@ -101,7 +101,12 @@ def peak_memory(call: Alternative) -> int:
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table, numbers to the right."""
     lines = [header, ["---:"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(row(*line) for line in lines)
+
+
+def row(*cells: object) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def machine(*packages: str) -> str:
