@@ -7,7 +7,6 @@ bad is it asked where it began.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -187,9 +186,9 @@ class NumericalGuard(Callback):
     def _finite(self, pl_module: Any) -> tuple[Tensor, Tensor]:
         """Whether the loss and the gradient are finite, each of shape ()."""
         loss = torch.stack([loss.float() for loss in self._losses]).sum()
-        # The largest entry: a sum of squares may overflow where no entry does.
-        largest = [torch.linalg.vector_norm(g, math.inf).float() for _, g in _gradients(pl_module)]
-        gradient = torch.stack([torch.zeros_like(loss), *largest])
+        # Least and largest entry: a sum of squares may overflow where no entry does.
+        extremes = [end.float() for _, g in _gradients(pl_module) for end in g.aminmax()]
+        gradient = torch.stack([torch.zeros_like(loss), *extremes])
         return loss.isfinite(), gradient.isfinite().all()
 
     def _note(self, trainer: Trainer, bad: Tensor) -> None:

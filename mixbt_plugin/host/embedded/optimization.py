@@ -83,9 +83,10 @@ class LARS(Optimizer):
         ratio = group["eta"] * norm / (gradient_norm + norm * group["weight_decay"] + group["eps"])
         if group["clip_lr"]:
             ratio = (ratio / group["lr"]).clamp(max=1)
-        decayed = gradient.add(parameter, alpha=group["weight_decay"])
         # Chosen on the device: a branch on the norms would make the host wait for each of them.
-        return torch.where((norm > 0) & (gradient_norm > 0), decayed * ratio, gradient)
+        scaled = (norm > 0) & (gradient_norm > 0)
+        decay = torch.where(scaled, group["weight_decay"], 0.0)
+        return torch.addcmul(gradient, parameter, decay).mul_(torch.where(scaled, ratio, 1.0))
 
 
 class LinearWarmupCosineAnnealingLR(LRScheduler):
