@@ -123,12 +123,15 @@ def as_tensor(image: Any) -> Tensor:
 
 
 def _array_and_places(images: Any) -> tuple[ArrayImages | None, Tensor | None]:
-    """The array behind a data set, if it is small images in memory, and the subset's places."""
-    places = None
-    if isinstance(images, Subset):
-        images, places = images.dataset, torch.as_tensor(images.indices)
-    while isinstance(images, (ReadableImages, WithIndex)):
-        images = images.images
+    """The array behind a data set, if it is small images in memory, and a part's places in it."""
+    places: Tensor | None = None
+    while isinstance(images, (ReadableImages, Subset, WithIndex)):
+        if isinstance(images, Subset):
+            chosen = torch.as_tensor(images.indices)
+            places = chosen if places is None else chosen[places]
+            images = images.dataset
+        else:
+            images = images.images
     if isinstance(images, ArrayImages) and max(images.images.shape[1:3]) <= LARGEST_TOGETHER:
         return images, places
     return None, None

@@ -81,6 +81,13 @@ def test_a_batch_is_solo_learns_in_shape_type_and_order(cfg: DictConfig) -> None
         assert (indexes[place], targets[place]) == (index, target)
 
 
+def test_a_part_of_images_in_memory_becomes_the_views_that_the_whole_does() -> None:
+    key = BatchKey(0, 0, list(range(BATCH)))
+    of_part = views_of(config(fraction=0.02))[key]
+    places = of_part[0].tolist()
+    assert_same([of_part], [views_of(config())[key._replace(positions=places)]])
+
+
 def test_each_view_shows_its_own_image(cfg: DictConfig) -> None:
     for pipeline in cfg.augmentations:
         pipeline.update(entry(32, 2, rrc__enabled=False))
