@@ -99,6 +99,14 @@ def test_lars_takes_a_hand_computed_step() -> None:
     torch.testing.assert_close(bias.data, torch.tensor([1.95]))
 
 
+def test_lars_steps_in_the_precision_of_the_weights() -> None:
+    weight = nn.Parameter(torch.tensor([[3.0, 4.0]], dtype=torch.float64))
+    weight.grad = torch.tensor([[0.6, 0.8]], dtype=torch.float64)
+    LARS([weight], lr=0.1, weight_decay=0.2, eta=0.01, eps=0.0).step()
+    expected = torch.tensor([[2.997, 3.996]], dtype=torch.float64)
+    torch.testing.assert_close(weight.data, expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.solo_learn
 @pytest.mark.parametrize("clip_lr", [False, True])
 @pytest.mark.parametrize("exclude", [False, True])

@@ -85,7 +85,7 @@ class LARS(Optimizer):
             ratio = (ratio / group["lr"]).clamp(max=1)
         # Chosen on the device: a branch on the norms would make the host wait for each of them.
         scaled = (norm > 0) & (gradient_norm > 0)
-        decay = torch.where(scaled, group["weight_decay"], 0.0)
+        decay = group["weight_decay"] * scaled.to(norm.dtype)
         return torch.addcmul(gradient, parameter, decay).mul_(torch.where(scaled, ratio, 1.0))
 
 
