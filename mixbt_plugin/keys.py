@@ -617,7 +617,9 @@ class CompareConfig(Section):
     arms: dict[str, Any] = setting(
         REQUIRED, "what is compared, by name", min_length=1, expected="at least one arm"
     )
-    seeds: Annotated[list[Annotated[int, Ge(0), Le(2**32 - 1)]], ToList, Len(1)] = [5]
+    seeds: Annotated[list[Annotated[int, Ge(0), Le(2**32 - 1)]], ToList, Len(1)] = setting(
+        [5], expected="whole numbers of 0 to 4294967295, at least one"
+    )
     overrides: list[str] = []
     budget: CompareBudget = section()
     evaluation: CompareEvaluation = section()

@@ -15,7 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from mixbt_plugin.apps.overrides import adding_new_keys, refuse_unread, with_quoted_paths
+from mixbt_plugin.apps.overrides import (
+    adding_new_keys,
+    in_words,
+    refuse_unread,
+    with_quoted_paths,
+)
 from mixbt_plugin.apps.renamed import renamed
 from mixbt_plugin.settings import ConfigError, RunError
 
@@ -73,7 +78,8 @@ def run_command(
 
     def task(cfg: DictConfig) -> Any:
         try:
-            refuse_unread(cfg, HydraConfig.get().overrides.task)
+            if name != "compare":  # whose arms have the recipes, with overrides of their own
+                refuse_unread(cfg, HydraConfig.get().overrides.task)
             return getattr(import_module(module), action)(cfg)
         except (ConfigError, RunError) as error:
             _end(name, _message(error), 2 if isinstance(error, ConfigError) else 1)
@@ -93,8 +99,7 @@ def run_command(
     try:
         adding_new_keys(run, sys.argv[1:])
     except HydraException as error:
-        override = getattr(error, "override", "")  # of one that cannot be parsed
-        _end(name, f"{override}: {error}" if override else str(error), 2)
+        _end(name, in_words(error), 2)
 
 
 def _end(name: str, message: str, status: int) -> NoReturn:

@@ -16,6 +16,7 @@ from mixbt_plugin.apps.measuring import (
     has_validation_images,
     images_to_measure,
     left_as_it_is,
+    passed,
 )
 from mixbt_plugin.apps.pictures import draw_features
 from mixbt_plugin.apps.printing import say
@@ -50,10 +51,10 @@ class FeaturePicture(Callback):
             say("picture", f"none: {len(some)} images are too few")
             return
         features, classes = [], []
-        with left_as_it_is(pl_module), trainer.precision_plugin.forward_context():
+        with left_as_it_is(pl_module):
             pl_module.eval()
             for batch, targets in val_loader(some, self.cfg):
-                features.append(pl_module(batch.to(pl_module.device))["feats"].float().cpu())
+                features.append(passed(trainer, pl_module, batch)["feats"].float().cpu())
                 classes += [str(int(target)) for target in targets]
         which = "validation" if has_validation_images(self.cfg) else "training"
         title = (

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.data import Subset
@@ -76,6 +77,14 @@ class Measures:
     def first_views(self) -> dict[str, Tensor]:
         """The features (N, F) of this process that all measures of one view are of."""
         return {kind: torch.cat(list(one.views))[:, 0] for kind, one in self._of.items()}
+
+
+def passed(trainer: Trainer, model: Any, images: Tensor) -> dict[str, Tensor]:
+    """What a method that is being trained makes of images, in the precision of the training."""
+    images = trainer.precision_plugin.convert_input(images.to(model.device))
+    with trainer.precision_plugin.forward_context():
+        outputs: dict[str, Tensor] = model(images)
+    return outputs
 
 
 @contextmanager

@@ -90,6 +90,12 @@ def refuse_unread(cfg: DictConfig, overrides: Sequence[str]) -> None:
             )
 
 
+def in_words(error: Exception) -> str:
+    """What an error says, with the override that Hydra could not parse."""
+    override = getattr(error, "override", "")
+    return f"{override}: {error}" if override else str(error)
+
+
 def first_key(override: str) -> str:
     """What an override changes, or the section in which it does."""
     return re.split(r"[.=]", override.lstrip("+~"), maxsplit=1)[0]

@@ -201,6 +201,12 @@ def _contradictions_of_pretraining(cfg: DictConfig) -> Iterator[str]:
                 f"scheduler.{key}={cfg.scheduler[key]} with scheduler.name="
                 f"{cfg.scheduler.name!r}: it is for 'barlow_cosine'."
             )
+    batch = cfg.optimizer.batch_size * len(device_ids(cfg.devices, on_gpu(cfg))) * cfg.num_nodes
+    if cfg.diagnostics.enabled and cfg.diagnostics.images < batch:
+        yield (
+            f"diagnostics.images={cfg.diagnostics.images}: expected at least a batch for each "
+            f"process, {batch}."
+        )
     validated = cfg.knn_eval.enabled or cfg.diagnostics.enabled or cfg.diagnostics.picture
     unlabelled, val_path = cfg.data.no_labels, cfg.data.val_path
     if unlabelled and cfg.data.dataset == "custom" and val_path is not None and not validated:
@@ -281,6 +287,11 @@ def check_diagnose(cfg: DictConfig) -> None:
 
 def checked_comparison(cfg: DictConfig) -> CompareConfig:
     """A config of ``mixbt-compare``, checked, each arm's keys too."""
+    for key in RECIPE_KEYS:
+        if key in cfg:
+            raise ConfigError(
+                f"{key} is a key of recipes: expected overrides=['{key}.…'], or an arm's overrides."
+            )
     check_keys(cfg, CompareConfig)
     comparison = check(CompareConfig, plain(cfg))
     for name in comparison.arms:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mixbt_plugin.apps.loaders import val_loader
-from mixbt_plugin.apps.measuring import evenly, left_as_it_is
+from mixbt_plugin.apps.measuring import evenly, left_as_it_is, passed
 from mixbt_plugin.apps.results import Results
 from mixbt_plugin.evaluation import BalancedAccuracy, OnlineKNN
 
@@ -101,10 +101,10 @@ class LeaveOneOutKNN(Callback):
             return
         asked = self.cfg.knn_eval
         knn = OnlineKNN(asked.k, asked.distance_func, leave_one_out=True).to(pl_module.device)
-        with left_as_it_is(pl_module), trainer.precision_plugin.forward_context():
+        with left_as_it_is(pl_module):
             pl_module.eval()
             for images, targets in self._loader:
-                feats = pl_module(images.to(pl_module.device))["feats"]
+                feats = passed(trainer, pl_module, images)["feats"]
                 knn.update(test_features=feats, test_targets=targets.to(pl_module.device))
         knn.compute()
         if knn.scores is not None:

@@ -106,7 +106,10 @@ class Watch(Callback):
         terms: dict[str, list[Tensor]] = {}
         with left_as_it_is(pl_module):
             for batch_idx, (views, targets) in enumerate(self._loader):
-                views = [view.to(pl_module.device) for view in views]
+                views = [
+                    trainer.precision_plugin.convert_input(view.to(pl_module.device))
+                    for view in views
+                ]
                 targets = torch.as_tensor(targets, device=pl_module.device)
                 if self.cfg.data.no_labels:  # the classifier knows no classes, these images may
                     targets = torch.full_like(targets, -1)

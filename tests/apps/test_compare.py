@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,17 +24,15 @@ from PIL import Image
 
 from mixbt_plugin.apps.compare import compare
 from mixbt_plugin.apps.comparison import running
+from mixbt_plugin.apps.comparison.arms import SAID_BY, check_arms, parsed
 from mixbt_plugin.apps.comparison.evaluator import COLUMNS
 from mixbt_plugin.apps.comparison.images import NetworkOutputs, evaluation_images
 from mixbt_plugin.apps.comparison.measures import accuracies, ranks, spectra
 from mixbt_plugin.apps.comparison.one_run import train_and_measure
 from mixbt_plugin.apps.comparison.plan import (
-    SAID_BY,
     Run,
-    check_arms,
     epochs_within,
     evaluated_epochs,
-    parsed,
     plan_runs,
     seconds_per_epoch,
 )
@@ -42,28 +41,10 @@ from mixbt_plugin.apps.schema import checked_comparison
 from mixbt_plugin.data import as_tensor, pretrain_dataset
 from mixbt_plugin.keys import CompareEvaluation
 from mixbt_plugin.settings import ConfigError
+from tests.apps.comparing import PROBES, SMALL, arms, comparison
 from tests.apps.composing import composed
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "comparison.yaml"
-SMALL = (
-    *("precision=32", "+backbone.kwargs.width=8", "optimizer.batch_size=64", "view.crop_size=8"),
-    *("method_kwargs.proj_hidden_dim=16", "method_kwargs.proj_output_dim=16"),
-    *("data.num_workers=0", "data.augment=batch", "limit_train_batches=2"),
-)
-PROBES: dict[str, Any] = {"knn_k": 5, "labels_per_class": 3, "draws": 1, "linear_labels": 100}
-
-
-def comparison(**changes: Any) -> Any:
-    """Two arms of one epoch, of the photographs' patches."""
-    cfg = composed("compare/mnist5k.yaml")
-    OmegaConf.set_struct(cfg, False)
-    changed = {"title": "Patches.", "output_dir": "out", "seeds": [1], "overrides": list(SMALL)}
-    cfg.update({**changed, "arms": arms("barlow_twins", "mixbt"), "jobs": 1})
-    OmegaConf.update(cfg, "evaluation", {**PROBES, "epochs": 1})
-    OmegaConf.update(cfg, "budget", {"unit": "epochs", "amount": 1})
-    for key, value in changes.items():
-        OmegaConf.update(cfg, key.replace("__", "."), value, merge=False)
-    return cfg
 
 
 def test_what_stops_a_comparison_stops_its_runs(
@@ -87,7 +68,7 @@ def test_what_stops_a_comparison_stops_its_runs(
     try:
         threading.Thread(target=stop).start()
         with pytest.raises(SystemExit):
-            running.train_all([run], 1, 1, lambda: None)
+            running.train_all([run], tmp_path, 1, 1)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert Path("stopped").exists()
@@ -190,10 +171,6 @@ def ended(cfg: Any) -> pd.DataFrame:
         signal.signal(signal.SIGALRM, before)
 
 
-def arms(*methods: str) -> dict[str, Any]:
-    return {name: {"config": f"pretrain/photo_patches/{name}"} for name in methods}
-
-
 def same(rows: pd.DataFrame, others: pd.DataFrame) -> bool:
     """Equal but for the time that they took."""
     keys = ["arm", "seed", "epoch", "steps", "images", "measure", "value"]
@@ -226,7 +203,10 @@ def same(rows: pd.DataFrame, others: pd.DataFrame) -> bool:
         ({"evaluation__knn_temperature": 0}, "evaluation.knn_temperature=0: expected a number abo"),
         ({"evaluation__labels_per_class": 301}, "labels_per_class=301: a class has only 300"),
         ({"evaluation__linear_labels": 9999}, "linear_labels=9999: there are only 4500"),
-        ({"evaluation__split": "validation"}, "sees 4500 of 4500.*a smaller data.fraction"),
+        (
+            {"evaluation__split": "validation"},
+            "fraction=-1: .*sees 4500 of 4500.* 765 .*smaller data.frac",
+        ),
         ({"budget__unit": "seconds", "evaluation__epochs": [1]}, "expected a number of evaluat"),
         (
             {"budget__unit": "steps", "overrides": [*SMALL, "limit_train_batches=0.001"]},
@@ -235,6 +215,53 @@ def same(rows: pd.DataFrame, others: pd.DataFrame) -> bool:
         (
             {"budget__unit": "steps", "overrides": [*SMALL, "optimizer.batch_size=9999"]},
             "optimizer.batch_size=9999: the training set has only",
+        ),
+        (
+            {"budget__unit": "steps", "budget__amount": 3},
+            "arms.barlow_twins: budget.amount=3: an epoch has 2 steps, so that 2 would come nearest"
+            ", with 4; expected a multiple",
+        ),
+        ({"budget__unit": "images", "budget__amount": 64}, "epoch has 128 images, .* limit_train"),
+        ({"seeds": []}, "seeds=.*: expected whole numbers of .*, at least one"),
+        ({"view": {"crop_size": 8}}, "view is a key of recipes: expected overrides="),
+        ({"overrides": ["limit_val_batches=2"]}, "limit_val_batches=2: evaluation replaces"),
+        ({"overrides": ["hydra.run.dir=x"]}, "hydra.run.dir=x: an arm is composed, not run"),
+        ({"overrides": ["num_nodes=2"]}, "num_nodes=2: .* on this machine; expected 1"),
+        (
+            {"overrides": [*SMALL, "diagnostics.enabled=true", "diagnostics.images=3"]},
+            "diagnostics.images=3: expected at least a batch for each process, 64",
+        ),
+        (
+            {"overrides": ["pretrained_feature_extractor=x-ep=0.ckpt"]},  # as solo-learn calls it
+            "arms.barlow_twins: x-ep=0.ckpt: no such checkpoint",
+        ),
+        ({"overrides": ["method_kwargs.lamb=(1"]}, r"arms.barlow_twins: method_kwargs.lamb=\(1: "),
+        (
+            {"budget__clock": "cpu", "overrides": ["data.num_workers=2"]},
+            "arms.barlow_twins: data.num_workers=2 with budget.clock=cpu: it counts one process",
+        ),
+        ({"evaluation__linear_labels": 14}, "linear_labels=14: .* expected 15 to 4485, or null"),
+        ({"evaluation__linear_labels": 4486}, "linear_labels=4486: .* expected 15 to 4485, or"),
+        ({"evaluation__knn_k": 4501}, "evaluation.knn_k=4501: there are only 4500"),
+        (
+            {
+                "arms": {**arms("mixbt"), "other": {"config": "pretrain/mnist5k/mixbt"}},
+                "overrides": [],
+            },
+            "arms.other: is measured on other images than arms.mixbt; expected the same data.data",
+        ),
+        (
+            {
+                "arms": {
+                    name: {
+                        "config": "pretrain/photo_patches/mixbt",
+                        "overrides": [f"data.fraction={share}"],
+                    }
+                    for name, share in (("half", 0.5), ("quarter", 0.25))
+                },
+                "evaluation__split": "validation",
+            },
+            "arms.quarter: is measured on other images than arms.half",
         ),
     ],
 )
@@ -257,10 +284,10 @@ def own_images() -> DictConfig:
 
 def test_the_comparison_of_own_images_is_accepted(own_images: DictConfig) -> None:
     asked = checked_comparison(own_images)
-    configs = check_arms(asked)
-    assert list(configs) == ["barlow_twins", "mixbt", "mixbt_reg4", "four_views"]
-    assert configs["mixbt_reg4"].method_kwargs.lamb_reg == 4
-    assert epochs_within(asked, configs, {}) == dict.fromkeys(configs, 20)
+    arms = check_arms(asked)
+    assert list(arms) == ["barlow_twins", "mixbt", "mixbt_reg4", "four_views"]
+    assert arms["mixbt_reg4"].cfg.method_kwargs.lamb_reg == 4
+    assert epochs_within(asked, arms, {}) == dict.fromkeys(arms, 20)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +303,38 @@ def test_refusals_of_own_images(own_images: DictConfig, override: str, message: 
     own_images.overrides.append(override)
     with pytest.raises(ConfigError, match=f"arms.barlow_twins: .*{message}"):
         check_arms(checked_comparison(own_images))
+
+
+def test_folders_without_two_classes_are_refused(own_images: DictConfig) -> None:
+    for folder in ("train", "val"):
+        shutil.rmtree(f"photos/{folder}/cats")
+    own_images.overrides.append("optimizer.batch_size=8")
+    with pytest.raises(ConfigError, match="data.train_path: .* tell classes apart, and there is o"):
+        check_arms(checked_comparison(own_images))
+
+
+@pytest.mark.parametrize("unit,amount", [("epochs", 3), ("steps", 6)])
+def test_an_own_recipe_needs_no_max_epochs(unit: str, amount: float) -> None:
+    """The budget says it, and the schedule is looked at with the budget's number."""
+    recipe: Any = OmegaConf.to_container(composed("pretrain/photo_patches/mixbt.yaml", *SMALL))
+    del recipe["max_epochs"]
+    recipe["scheduler"]["warmup_epochs"] = 10
+    OmegaConf.save(OmegaConf.create(recipe), "mine.yaml")
+    asked = checked_comparison(
+        comparison(
+            arms={"mine": {"config": "./mine.yaml"}},
+            overrides=[],
+            budget={"unit": unit, "amount": amount},
+        )
+    )
+
+    def runs() -> list[Run]:
+        checked = check_arms(asked)
+        return plan_runs(asked, checked, epochs_within(asked, checked, {}))
+
+    with pytest.warns(UserWarning, match="warmup_epochs=10 is longer than max_epochs=3"):
+        (run,) = runs()
+    assert run.cfg["max_epochs"] == 3
 
 
 def test_a_comparison_sets_the_keys_that_it_refuses() -> None:
@@ -298,7 +357,7 @@ def test_epochs_of_evaluations(wanted: int | list[int], last: int, epochs: list[
     assert evaluated_epochs(wanted, last) == epochs
 
 
-@pytest.mark.parametrize("unit,amount,epochs", [("steps", 7, 4), ("images", 300, 2)])
+@pytest.mark.parametrize("unit,amount,epochs", [("steps", 21, 10), ("images", 1300, 10)])
 def test_steps_and_images_become_the_nearest_whole_epochs(
     unit: str, amount: float, epochs: int
 ) -> None:
@@ -319,7 +378,7 @@ def test_seconds_become_epochs_by_the_speed_that_is_measured_first() -> None:
 def test_validation_images_are_neither_learned_from_nor_pre_trained_on() -> None:
     changes = {"evaluation__split": "validation", "overrides": [*SMALL, "data.fraction=0.5"]}
     wanted = checked_comparison(comparison(**changes))
-    cfg = parsed(check_arms(wanted)["mixbt"])
+    cfg = parsed(check_arms(wanted)["mixbt"].cfg)
     images: Any = evaluation_images(cfg, wanted.evaluation)
     trained: Any = pretrain_dataset(cfg, as_tensor)
     held_out = set(images.classified.indices)

@@ -43,7 +43,7 @@ def run(folder: str, *overrides: str, method: str = "mixbt") -> Path:
 
 def logged(folder: Path) -> dict[str, list[float]]:
     """The columns of a run's metrics, without the rows in which they are empty."""
-    table: Any = np.genfromtxt(folder / "metrics.csv", delimiter=",", names=True)
+    table: Any = np.atleast_1d(np.genfromtxt(folder / "metrics.csv", delimiter=",", names=True))
     return {name: [float(x) for x in table[name] if not np.isnan(x)] for name in table.dtype.names}
 
 
@@ -128,6 +128,24 @@ def test_without_training_labels_each_validation_image_is_classified_by_the_othe
     last, best = json.loads((folder / "results.json").read_text())
     assert last["evaluation"] == best["evaluation"] == "kNN, leave-one-out (k=20, cosine)"
     assert min(Image.open(folder / "features.png").size) > 300
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_a_training_is_watched_in_every_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """By the watch, by the kNN of what is left out, and in a picture."""
+    monkeypatch.setitem(sys.modules, "umap", None)  # as if not installed: it compiles itself
+    images = image_folder(tmp_path / "images", per_class=4)
+    folder = run(
+        *(str(tmp_path), "data.dataset=custom", "++data.no_labels=true", "max_epochs=1"),
+        *(f"++data.train_path={images / 'train'}", f"++data.val_path={images / 'val'}"),
+        *("optimizer.batch_size=8", "++limit_train_batches=1", f"precision={precision}"),
+        *("++diagnostics.enabled=true", "++diagnostics.images=8", "++diagnostics.picture=8"),
+    )
+    columns = logged(folder)
+    assert len(columns["features_rank_me"]) == len(columns[f"{LEFT_OUT}acc1"]) == 1
+    assert (folder / "features.png").is_file()
 
 
 def test_parts_are_in_their_own_modes_again() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mixbt_plugin import registry
-from mixbt_plugin.apps.comparison.plan import composed_arm, parsed
+from mixbt_plugin.apps.comparison.arms import composed_arm, parsed
 from mixbt_plugin.apps.schema import checked_comparison
 from mixbt_plugin.methods import MixedBarlowTwins
 from tests.apps.composing import composed

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from mixbt_plugin.apps.command import config_root, shipped_configs
-from mixbt_plugin.apps.comparison.plan import composed_arm, parsed
+from mixbt_plugin.apps.comparison.arms import composed_arm, parsed
 from mixbt_plugin.apps.schema import check_linear, checked_comparison
 from mixbt_plugin.apps.training import prepare
 from mixbt_plugin.data import complete_images, image_size, linear_transforms, passes_transform

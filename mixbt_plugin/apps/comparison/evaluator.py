@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -68,22 +69,19 @@ class Evaluator(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Starts the clock."""
-        self.started = self.now()
-
-    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Stops the clock: online validation comes at an epoch's end."""
-        self.seconds += self.now() - self.started
-
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Starts the clock again."""
-        self.started = self.now()
+        self.started = self._read_clock(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Stops the clock, and measures."""
-        self.seconds += self.now() - self.started
+        self.seconds += self._read_clock(pl_module) - self.started
         epoch = trainer.current_epoch + 1
         if epoch in self.epochs:
             self._measure(trainer, pl_module, epoch)
+
+    def _read_clock(self, model: Any) -> float:
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)  # which may still be at work on the last steps
+        return self.now()
 
     def _measure(self, trainer: Trainer, model: Any, epoch: int) -> None:
         # Not on the first process alone: what is logged is averaged over all when it is read.
@@ -95,7 +93,7 @@ class Evaluator(Callback):
                 if name.startswith("train_") and name.endswith("_epoch") and epoch
             }
             if self.evaluation and self.images:
-                found = self._of_features(model, self.evaluation, self.images)
+                found = self._of_features(trainer, model, self.evaluation, self.images)
                 values = {**found, **values}
             spent = {"epoch": epoch, **self._spent(trainer), "seconds": round(self.seconds, 2)}
             self.rows += [
@@ -107,17 +105,19 @@ class Evaluator(Callback):
 
     def _spent(self, trainer: Trainer) -> dict[str, int]:
         model: Any = trainer.lightning_module
-        batches = trainer.global_step * trainer.accumulate_grad_batches * trainer.world_size
+        batches = (trainer.fit_loop.total_batch_idx + 1) * trainer.world_size
         return {"steps": trainer.global_step, "images": batches * model.cfg.optimizer.batch_size}
 
     def _of_features(
-        self, model: Any, evaluation: CompareEvaluation, images: tuple[Batches, Batches]
+        self,
+        trainer: Trainer,
+        model: Any,
+        evaluation: CompareEvaluation,
+        images: tuple[Batches, Batches],
     ) -> dict[str, float]:
         with modes_kept(model):
             model.eval()
-            references, classified = (
-                features_of(model, batches, model.device) for batches in images
-            )
+            references, classified = (features_of(trainer, model, batches) for batches in images)
         found = spectra(classified)
         arrays: dict[str, Any] = {name: values.numpy() for name, values in found.items()}
         np.savez(self.folder / SPECTRA_FILE, **arrays)

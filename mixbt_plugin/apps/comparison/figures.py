@@ -13,6 +13,7 @@ from mixbt_plugin.apps.comparison.evaluator import SPECTRA_FILE
 from mixbt_plugin.apps.comparison.measures import ACCURACIES
 from mixbt_plugin.apps.comparison.plan import Run
 from mixbt_plugin.apps.comparison.table import Measurements, budget_in_words
+from mixbt_plugin.checkpoints import written_whole
 from mixbt_plugin.keys import CompareConfig
 
 NAMES = {"knn": "kNN", "linear": "linear probe", "few_labels": "linear probe, few labels"}
@@ -24,14 +25,16 @@ def draw(results: Measurements, runs: list[Run], comparison: CompareConfig, fold
 
     Lines are means over the seeds, bands a standard deviation to either side.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     title = f"{comparison.title}\n{budget_in_words(results)}; seeds {_seeds(results)}"
-    _accuracy(results, comparison, title).savefig(folder / "accuracy.png", dpi=110)
-    if (loss := _loss(results, title)) is not None:
-        loss.savefig(folder / "loss.png", dpi=110)
-    _spectra(results, runs, title).savefig(folder / "spectra.png", dpi=110)
+    figures = {
+        "accuracy": accuracy_figure(results, comparison, title),
+        "loss": loss_figure(results, title),
+        "spectra": _spectra(results, runs, title),
+    }
+    for name, figure in figures.items():
+        if figure is not None:
+            with written_whole(folder / f"{name}.png") as file:
+                figure.savefig(file, dpi=110, format="png")
 
 
 def _figure(rows: int, columns: int, title: str) -> tuple[Any, Any]:
@@ -45,31 +48,36 @@ def _figure(rows: int, columns: int, title: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _accuracy(results: Measurements, comparison: CompareConfig, title: str) -> Any:
+def accuracy_figure(results: Measurements, comparison: CompareConfig, title: str) -> Any:
+    """A row for each accuracy, against epochs and against seconds."""
     figure, axes = _figure(len(ACCURACIES), 2, f"{title}; on {results.split}")
     clock = "" if comparison.budget.clock == "wall" else " (of a core)"
     horizontal = {"epoch": "epoch", "seconds": f"seconds of training{clock}"}
     for row, measure in zip(axes, ACCURACIES):
-        known = {"dotted": results.pixels[measure], "dashed": float(results.starts(measure).mean())}
+        pixels = results.pixels[measure]
+        starts = {name: each.mean() for name, each in results.beginnings(measure).items()}
         for panel, (x, label) in zip(row, horizontal.items()):
             for arm, color in _colors(results):
                 # Where all begin would hide how little they differ in the end.
                 trained = _over_seeds(results, measure, arm, x).iloc[1:]
                 _band(panel, trained, arm, color)
             shown = panel.get_ylim()
-            for style, value in known.items():
-                panel.axhline(value, color="grey", ls=style, lw=1)
+            panel.axhline(pixels, color="grey", ls="dotted", lw=1)
+            for value in starts.values():
+                panel.axhline(value, color="grey", ls="dashed", lw=1)
             panel.set_ylim(shown)
             panel.set_xlabel(label)
-        beside = "raw pixels {dotted:.1f} (dotted), untrained {dashed:.1f} (dashed)"
-        row[0].set_title(beside.format(**known), fontsize=8, loc="left")
+        dashed = "; ".join(f"{name} {value:.1f}" for name, value in starts.items())
+        beside = f"raw pixels {pixels:.1f} (dotted), {dashed} (dashed)"
+        row[0].set_title(beside, fontsize=8, loc="left")
         row[0].set_ylabel(f"{NAMES[measure]}, %")
         row[1].sharey(row[0])
     _legend(figure, axes)
     return figure
 
 
-def _loss(results: Measurements, title: str) -> Any:
+def loss_figure(results: Measurements, title: str) -> Any:
+    """A panel for each term that a method logs while it trains; None where there is none."""
     measures = dict.fromkeys(results.rows.measure)
     terms = [name for name in measures if name.startswith("train_") and name not in NOT_LOSSES]
     if not terms:
@@ -81,7 +89,8 @@ def _loss(results: Measurements, title: str) -> Any:
             _band(panel, _over_seeds(results, term, arm, "epoch"), arm, color)
         panel.set_title(f"{term.removeprefix('train_')}, mean of the epoch", fontsize=8, loc="left")
         panel.set_xlabel("epoch")
-        panel.set_yscale("log")
+        if (results.rows[results.rows.measure == term].value > 0).all():
+            panel.set_yscale("log")
     for panel in axes.flat[len(terms) :]:
         panel.remove()
     _legend(figure, axes)
@@ -118,7 +127,8 @@ def _band(panel: Any, table: pd.DataFrame, label: str, color: str) -> None:
     if table.empty:
         return
     mean, deviation = table.mean(axis=1), table.std(axis=1).fillna(0)
-    panel.plot(mean.index, mean, color=color, lw=1.3, label=label)
+    dot = "." if len(table) == 1 else ""  # a line of one point is none
+    panel.plot(mean.index, mean, color=color, lw=1.3, marker=dot, label=label)
     panel.fill_between(mean.index, mean - deviation, mean + deviation, color=color, alpha=0.2, lw=0)
 
 

@@ -7,11 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from omegaconf import OmegaConf
 
 from mixbt_plugin.apps.comparison.evaluator import COLUMNS, MEASURES_FILE
 from mixbt_plugin.apps.comparison.measures import ACCURACIES
 from mixbt_plugin.apps.comparison.plan import Run
+from mixbt_plugin.checkpoints import written_whole
 from mixbt_plugin.keys import CompareConfig
+from mixbt_plugin.settings import plain
 
 CONFIDENCE = 0.95
 
@@ -23,23 +26,25 @@ class Measurements(NamedTuple):
         rows: a row a measurement, with the columns of `COLUMNS`.
         pixels: accuracies of the images themselves, by measure.
         arms: in their order, those with a run that is done, and the last epoch of each.
+        starts: an arm for each network that arms begin with, by what it is called.
+        missing: the runs that are not done, in words.
         split: which images were classified, in words.
     """
 
     rows: pd.DataFrame
     pixels: dict[str, float]
     arms: dict[str, int]
+    starts: dict[str, str]
+    missing: list[str]
     split: str
 
     def ends(self, measure: str, arm: str) -> pd.Series[float]:
         """A measure at the end of an arm's runs, by seed."""
-        rows = self._of(measure, arm)
-        return rows.loc[rows.epoch == self.arms[arm]].set_index("seed").value
+        return self._at(measure, arm, self.arms[arm]) if arm in self.arms else _none()
 
-    def starts(self, measure: str) -> pd.Series[float]:
-        """A measure of the first arm's untrained networks, by seed."""
-        rows = self._of(measure, next(iter(self.arms)))
-        return rows.loc[rows.epoch == 0].set_index("seed").value
+    def beginnings(self, measure: str) -> dict[str, pd.Series[float]]:
+        """A measure of the networks that arms begin with, by what they are called and seed."""
+        return {name: self._at(measure, arm, 0) for name, arm in self.starts.items()}
 
     def bests(self, measure: str, arm: str) -> pd.DataFrame:
         """The best evaluation of each of an arm's runs, by seed."""
@@ -52,8 +57,16 @@ class Measurements(NamedTuple):
         last = rows.loc[rows.epoch == self.arms[arm]].set_index("seed")
         return last[["epoch", "steps", "images", "seconds"]]
 
+    def _at(self, measure: str, arm: str, epoch: int) -> pd.Series[float]:
+        rows = self._of(measure, arm)
+        return rows.loc[rows.epoch == epoch].set_index("seed").value
+
     def _of(self, measure: str, arm: str) -> pd.DataFrame:
         return self.rows[(self.rows.measure == measure) & (self.rows.arm == arm)]
+
+
+def _none() -> pd.Series[float]:
+    return pd.Series(dtype=float)
 
 
 def collect(runs: list[Run], pixels: dict[str, float], split: str) -> Measurements | None:
@@ -62,9 +75,23 @@ def collect(runs: list[Run], pixels: dict[str, float], split: str) -> Measuremen
     if not done:
         return None
     rows = pd.concat([pd.read_csv(run.folder / MEASURES_FILE) for run in done])
-    planned = {run.arm: run.epochs[-1] for run in runs}
-    arms = {arm: last for arm, last in planned.items() if arm in set(rows.arm)}
-    return Measurements(rows, pixels, arms, split)
+    arms = {run.arm: run.epochs[-1] for run in runs if run.arm in set(rows.arm)}
+    missing = [f"{run.arm} with seed {run.seed}" for run in runs if run not in done]
+    return Measurements(rows, pixels, arms, _starts(done), missing, split)
+
+
+def _starts(done: list[Run]) -> dict[str, str]:
+    """One of the arms for each network before training: backbone, given weights, size of images."""
+    arms: dict[str, tuple[str, bool]] = {}
+    for run in done:
+        cfg = OmegaConf.create(run.cfg)
+        given = cfg.get("pretrained_feature_extractor")
+        size = cfg.augmentations[0].crop_size
+        arms.setdefault(repr((plain(cfg.backbone), given, size)), (run.arm, given is not None))
+    return {
+        ("before training" if trained else "untrained") + f", {arm}" * (len(arms) > 1): arm
+        for arm, trained in arms.values()
+    }
 
 
 def write_csv(results: Measurements, path: Path) -> None:
@@ -75,7 +102,8 @@ def write_csv(results: Measurements, path: Path) -> None:
     ]
     table = pd.concat([pd.DataFrame(pixels), results.rows])
     table["seed"] = table.seed.astype("Int64")
-    table[list(COLUMNS)].to_csv(path, index=False)
+    with written_whole(path) as file:
+        table[list(COLUMNS)].to_csv(file, index=False)
 
 
 def markdown(results: Measurements, comparison: CompareConfig) -> str:
@@ -86,7 +114,7 @@ def markdown(results: Measurements, comparison: CompareConfig) -> str:
         "linear": f"linear probe, {evaluation.linear_labels or 'all'} labels",
         "few_labels": f"linear probe, {evaluation.labels_per_class} labels a class",
     }
-    first = next(iter(results.arms))
+    first = next(iter(comparison.arms))
     lines = [
         f"{comparison.title} {budget_in_words(results)}. Accuracy in %, offline, on "
         f"{results.split}: mean ± standard deviation over seeds; difference of the same seeds to "
@@ -98,8 +126,8 @@ def markdown(results: Measurements, comparison: CompareConfig) -> str:
     ]
     for measure in ACCURACIES:
         lines.append(f"| {names[measure]} | raw pixels |  | {results.pixels[measure]:.1f} | | | |")
-        untrained = results.starts(measure)
-        lines.append(f"|  | untrained | {len(untrained)} | {mean_and_deviation(untrained)} | | | |")
+        for name, values in results.beginnings(measure).items():
+            lines.append(f"|  | {name} | {len(values)} | {mean_and_deviation(values)} | | | |")
         for arm in results.arms:
             last, best = results.ends(measure, arm), results.bests(measure, arm)
             difference = "" if arm == first else interval(last - results.ends(measure, first))
@@ -115,6 +143,8 @@ def markdown(results: Measurements, comparison: CompareConfig) -> str:
         numbers = [_range(spent[key]) for key in ("epoch", "steps", "images")]
         seconds = mean_and_deviation(spent.seconds, digits=0)
         lines.append(f"| {arm} | {' | '.join(numbers)} | {seconds} |")
+    if results.missing:
+        lines += ["", f"Not there, or not yet: {', '.join(results.missing)}."]
     return "\n".join(lines)
 
 
