@@ -20,12 +20,13 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import OmegaConf
 
 from mixbt_plugin import __version__
+from mixbt_plugin.apps.compare import compare
 from mixbt_plugin.apps.comparison import plan
 from mixbt_plugin.apps.comparison.one_run import train_and_measure
 from mixbt_plugin.apps.comparison.plan import Run, code_version
 from mixbt_plugin.apps.comparison.running import LOCK_FILE, Failure, train_all
-from mixbt_plugin.settings import ConfigError
-from tests.apps.comparing import SMALL, arms, planned
+from mixbt_plugin.settings import ConfigError, RunError
+from tests.apps.comparing import SMALL, arms, comparison, planned
 from tests.images import image_folder
 
 
@@ -126,6 +127,22 @@ def test_runs_end_with_the_comparison(tmp_path: Path, number: signal.Signals) ->
             except BlockingIOError:
                 assert time.monotonic() < waiting
                 time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_stops_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    diverging = {"config": "pretrain/photo_patches/mixbt", "overrides": ["optimizer.lr=1e30"]}
+    cfg = comparison(arms={"first": diverging, **arms("hsic_ssl")}, jobs=2)
+    with pytest.raises(
+        RunError, match=r"1 of the runs failed; see\n.*runs/first/seed1/log.txt\n.+"
+    ):
+        compare(cfg)
+    table = Path("out/table.md").read_text()
+    assert "− first" in table and "| hsic_ssl | 1 |" in table
+    assert table.endswith("Not there, or not yet: first with seed 1.\n")
+    assert {"FAILED: first, seed 1", "done: hsic_ssl, seed 1"} == {
+        line.partition(" (")[0] for line in capsys.readouterr().out.splitlines() if " of 2)" in line
+    }
 
 
 def test_a_killed_run_is_told_from_one_that_failed(tmp_path: Path) -> None:

@@ -29,18 +29,19 @@ def train_and_measure(run: Run, callbacks: Sequence[Callback] = ()) -> None:
         run: what is to be trained.
         callbacks: further ones of Lightning's.
     """
+    measures = getattr(rank_zero_only, "rank", 0) == 0  # of several processes the first
     evaluation, images = None, None
     if run.evaluation is not None:
         evaluation = CompareEvaluation(**run.evaluation)
-        if getattr(rank_zero_only, "rank", 0) == 0:  # the process that measures
-            images = _images(run, evaluation)
+        images = _images(run, evaluation) if measures else None
     labels = {"arm": run.arm, "seed": run.seed, "version": run.version}
     evaluator = Evaluator(run.folder, labels, run.epochs, run.clock, evaluation, images)
     cfg = OmegaConf.create(run.cfg)
     # Not "auto", which would not know the run again when its images have moved.
     cfg.resume_from_checkpoint = _last_checkpoint(run.folder)
     pretrain(cfg, [evaluator, *callbacks])
-    run.set_done()
+    if measures:
+        run.set_done()
 
 
 def _last_checkpoint(folder: Path) -> str | None:
