@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.throughput [SOLO_LEARN_CHECKOUT]``. Each alternative is a process of its own
 that trains Barlow Twins, ResNet-18, on a folder of JPEG files of 32 px, once for one epoch and once
-for several: the difference is the time of epochs alone. In turns, `--rounds` times.
+for several: the difference is the time of epochs alone. In turns, `--rounds` times. One of them has
+no loader, no classifier and no logging, and trains on a batch in memory: what they could reach.
 """
 
 from __future__ import annotations
@@ -53,6 +54,30 @@ for _ in range(epochs):
         optimizer.step()
 """
 
+ALONE = """
+import sys
+import torch, torchvision
+from mixbt_plugin.losses import BarlowTwinsLoss
+
+images, epochs, batch, dim, bf16 = map(int, sys.argv[1:])
+backbone = torchvision.models.resnet18()
+backbone.fc = torch.nn.Identity()
+widths = [512, dim, dim]
+hidden = [
+    torch.nn.Sequential(torch.nn.Linear(a, b), torch.nn.BatchNorm1d(b), torch.nn.ReLU())
+    for a, b in zip(widths, widths[1:])
+]
+model = torch.nn.Sequential(backbone, *hidden, torch.nn.Linear(dim, dim))
+loss, optimizer = BarlowTwinsLoss(), torch.optim.SGD(model.parameters(), lr=0.01)
+x_a, x_b = torch.randn(2, batch, 3, 32, 32)
+for _ in range(epochs * (images // batch)):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bool(bf16)):
+        z_a, z_b = model(x_a), model(x_b)
+    optimizer.zero_grad()
+    loss(z_a.float(), z_b.float()).backward()
+    optimizer.step()
+"""
+
 
 def write_images(folder: Path, count: int) -> None:
     """JPEG files of 32 px in two class folders."""
@@ -94,6 +119,10 @@ def alternatives(args: argparse.Namespace, images: Path) -> dict[str, Way]:
             *(("mixbt", "image"), ("mixbt", "batch")),
         )
     }
+    alone = (args.images, "EPOCHS", args.batch, args.dim, int(bf16))
+    found["backbone, projector and loss alone"] = Way(
+        [sys.executable, "-c", ALONE, *map(str, alone)]
+    )
     if find_spec("lightly"):
         numbers = map(str, (args.batch, args.dim, args.workers, int(bf16)))
         found["lightly"] = Way([sys.executable, "-c", LIGHTLY, str(images), "EPOCHS", *numbers])
