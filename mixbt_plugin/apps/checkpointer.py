@@ -177,4 +177,13 @@ def load_config(checkpoint: str | Path) -> DictConfig:
     for path in (checkpoint, config):
         if not path.is_file():
             raise MissingFileError(f"{path}: no such file; {CONFIG_FILE} lies beside a checkpoint.")
-    return OmegaConf.create(json.loads(config.read_text()))
+    try:
+        found = OmegaConf.create(json.loads(config.read_text()))
+    except ValueError as error:
+        raise ConfigError(f"{config}: is not written to its end ({error}).") from error
+    if not isinstance(found, DictConfig) or "data" not in found or "backbone" not in found:
+        raise ConfigError(
+            f"{config}: is no config of this plugin or of solo-learn, which say how the checkpoint "
+            f"beside it is fed; expected a folder without it for {checkpoint.name}."
+        )
+    return found

@@ -19,8 +19,10 @@ from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.schema import check_diagnose
 from mixbt_plugin.apps.weights import Pretrained, load_pretrained
 from mixbt_plugin.data import pretrain_transform, still_transform, unlabelled_files
+from mixbt_plugin.data.reading import ReadableImages
 from mixbt_plugin.host import FullTransformPipeline, NCropAugmentation
 from mixbt_plugin.registry import register
+from mixbt_plugin.settings import ConfigError
 
 TABLE = "diagnostics.csv"
 OF_SEVERAL_VIEWS = ("alignment", "lidar")
@@ -52,6 +54,10 @@ def diagnose(cfg: DictConfig) -> list[Row]:
     pretrained = load_pretrained(cfg)
     say("input", pretrained.images)
     images, which = _images(cfg, pretrained)
+    if len(images) < 2:
+        raise ConfigError(
+            f"images={cfg.images}: a covariance takes at least two images, and there is one."
+        )
     some = evenly(images, min(cfg.count, len(images)))
     loader = views_loader(some, _how_to_load(cfg, pretrained.cfg), cfg.batch_size)
     model, measures = pretrained.model.to(device), Measures(device)
@@ -63,6 +69,7 @@ def diagnose(cfg: DictConfig) -> list[Row]:
     found = {kind: _as_numbers(measured) for kind, measured in measures.compute().items()}
     rows = [{**labels, "of": kind, **measured} for kind, measured in found.items()]
     numbers = [name for name in next(iter(found.values())) if name != "images"]
+    _print(rows)  # before anything is written: a full disk loses no number
     add_to_table(checkpoint.parent / TABLE, rows, numbers)
     if cfg.picture:
         file = checkpoint.parent / f"diagnostics-{checkpoint.stem}.png"
@@ -76,8 +83,9 @@ def _images(cfg: DictConfig, pretrained: Pretrained) -> tuple[Any, Row]:
     transform = _transform(cfg, pretrained)
     if cfg.images is not None:
         root = Path(cfg.images).expanduser()
-        images: Any = unlabelled_files(root, "images")
-        images.transform = transform
+        files: Any = unlabelled_files(root, "images")
+        files.transform = transform
+        images = ReadableImages(files, skip=pretrained.cfg.data.get("unreadable") == "skip")
         return images, {"dataset": str(root), "split": "all", "train_path": None, "val_path": None}
     held_out = has_validation_images(pretrained.cfg)
     return images_to_measure(pretrained.cfg, transform), {} if held_out else {"split": "training"}
@@ -86,9 +94,22 @@ def _images(cfg: DictConfig, pretrained: Pretrained) -> tuple[Any, Row]:
 def _transform(cfg: DictConfig, pretrained: Pretrained) -> Any:
     """The views of pre-training, or the image as it is evaluated where those are not known."""
     if cfg.backbone.name is None:
-        return pretrain_transform(pretrained.cfg)
+        return pretrain_transform(_with_statistics(pretrained))
     still = still_transform(pretrained.cfg.data.dataset, pretrained.images)
     return FullTransformPipeline([NCropAugmentation(still, 1)])
+
+
+def _with_statistics(pretrained: Pretrained) -> DictConfig:
+    """The config, its pipelines with the network's own mean and std where they name none.
+
+    Without them they would take those of the data set that is measured on.
+    """
+    cfg = pretrained.cfg.copy()
+    for pipeline in cfg.augmentations:
+        for key in ("mean", "std"):
+            if pipeline.get(key) is None:
+                pipeline[key] = list(getattr(pretrained.images, key))
+    return cfg
 
 
 def _how_to_load(cfg: DictConfig, pretrained: DictConfig) -> DictConfig:
@@ -116,12 +137,15 @@ def _images_in_words(rows: list[Row]) -> str:
 
 def task(cfg: DictConfig) -> None:
     """The command's task."""
-    rows = diagnose(cfg)
+    diagnose(cfg)
+    print(f"written to {Path(cfg.pretrained_checkpoint).parent / TABLE}")
+
+
+def _print(rows: list[Row]) -> None:
     print(_images_in_words(rows))
     print(f"{'':16}" + "".join(f"{row['of']:>14}" for row in rows))
     for name in list(rows[0])[list(rows[0]).index("of") + 1 :]:
         print(f"{name:16}" + "".join(f"{_shown(row[name]):>14}" for row in rows))
-    print(f"written to {Path(cfg.pretrained_checkpoint).parent / TABLE}")
 
 
 def _shown(value: float | None) -> str:

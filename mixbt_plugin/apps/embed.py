@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,6 @@ from mixbt_plugin.apps.vectors import INDEX, VectorFolder, Vectors, nearest, spr
 from mixbt_plugin.apps.weights import BackboneAlone, Pretrained, load_pretrained
 from mixbt_plugin.checkpoints import OnnxBackbone
 from mixbt_plugin.data import (
-    NetworkImages,
     Said,
     UnreadableImageError,
     network_images,
@@ -31,7 +31,9 @@ from mixbt_plugin.data import (
     unlabelled_files,
 )
 from mixbt_plugin.registry import register
-from mixbt_plugin.settings import ConfigError, MissingFileError
+from mixbt_plugin.settings import ConfigError, MissingFileError, plain
+
+NO_PROJECTOR = "feature_type='projector': there is no projector; take feature_type=backbone."
 
 
 def embed(cfg: DictConfig) -> VectorFolder:
@@ -59,16 +61,19 @@ def embed(cfg: DictConfig) -> VectorFolder:
     network = _network(cfg)
     say("input", network.images)
     still = still_transform(network.cfg.data.dataset, network.images)
+    if cfg.feature_type == "projector" and isinstance(network.model, BackboneAlone):
+        raise ConfigError(NO_PROJECTOR)
     source = _source(cfg, network.cfg)
     _check_queries(cfg.queries, source)
     device = training.device_of(cfg)
     encoder = Encoder(network.model.to(device), still, cfg.feature_type, device)
     folder = VectorFolder(Path(cfg.folder or _beside(cfg, source)), cfg.format)
-    about = _about(cfg, source, network.images)
+    about = _about(cfg, source, network)
     if _is_there(folder, about):
         say("read", f"{folder.path} holds these vectors already")
     else:
-        folder.write(_batches(cfg, source, encoder), cfg.shard, about)
+        skip = network.cfg.data.get("unreadable") == "skip"
+        folder.write(_batches(cfg, source, encoder, skip), cfg.shard, about)
     _draw(cfg, folder, source, encoder)
     return folder
 
@@ -123,9 +128,7 @@ class Encoder(NamedTuple):
         out = self.model(batch.to(self.device))
         key = {"backbone": "feats", "projector": "z"}[self.kind]
         if key not in out:
-            raise ConfigError(
-                f"feature_type={self.kind!r}: there is no projector; take feature_type=backbone."
-            )
+            raise ConfigError(NO_PROJECTOR)
         return out[key].float().cpu()
 
 
@@ -157,13 +160,13 @@ def _network(cfg: DictConfig) -> Pretrained:
         return load_pretrained(cfg)
     if not path.is_file():
         raise MissingFileError(f"pretrained_checkpoint={str(path)!r}: no such file.")
-    if cfg.backbone.name is not None or cfg.pretrain_method is not None:
+    if cfg.backbone.name is not None or cfg.backbone.kwargs or cfg.pretrain_method is not None:
         raise ConfigError(
-            f"backbone.name, pretrain_method: {path} holds the whole network; expected null."
+            f"backbone, pretrain_method: {path} holds the whole network; expected null."
         )
     backbone = OnnxBackbone(path)
     data = {key: value for key, value in cfg.data.items() if value is not None}
-    data.setdefault("dataset", "custom")
+    data.setdefault("dataset", backbone.images.get("dataset", "custom"))
     asked = Said("data.augmentations", data.pop("augmentations", {}))
     images = network_images(data["dataset"], asked, Said("the file's metadata", backbone.images))
     if list(images.size) != backbone.images["crop_size"]:
@@ -209,18 +212,34 @@ def _beside(cfg: DictConfig, source: Source) -> Path:
     return checkpoint.parent / "embeddings" / f"{checkpoint.stem}-{what}"
 
 
-def _about(cfg: DictConfig, source: Source, images: NetworkImages) -> dict[str, Any]:
-    """What the vectors are, as JSON has it: two runs that say the same make the same ones."""
-    file = Path(cfg.pretrained_checkpoint).resolve()
+def _about(cfg: DictConfig, source: Source, network: Pretrained) -> dict[str, Any]:
+    """What the vectors are, as JSON has it: two runs that say the same make the same ones.
+
+    The images are told by their names, and those of an H5 file by its time too; that one of them
+    was written anew under its old name is not seen.
+    """
+    file, data = Path(cfg.pretrained_checkpoint).resolve(), network.cfg.data
+    names = hashlib.sha256()
+    for place in range(len(source.images)):
+        names.update(f"{source.name_of(place)}\n".encode())
+    read_as = {"dataset": data.dataset, "unreadable": data.get("unreadable") or "stop"}
+    if cfg.images is None:
+        read_as |= {key: data.get(key) for key in ("format", "color", "crop_to_box")}
+        given = data.get(f"{cfg.split or 'val'}_path")
+        if given is not None and Path(given).is_file():
+            read_as["file"] = [str(Path(given).resolve()), Path(given).stat().st_mtime]
     return {
         "checkpoint": str(file),
         "changed": file.stat().st_mtime,
         "feature_type": cfg.feature_type,
         "source": str(source.root.resolve()) if source.root else source.name,
         "source_images": len(source.images),
+        "source_names": names.hexdigest(),
+        "read_as": read_as,
+        "backbone": plain(network.cfg.get("backbone")),
         "format": cfg.format,
         "shard": cfg.shard,
-        **images.as_config(),
+        **network.images.as_config(),
     }
 
 
@@ -235,11 +254,10 @@ def _is_there(folder: VectorFolder, about: dict[str, Any]) -> bool:
             f"folder={str(folder.path)!r}: its {INDEX} says {key}={found.get(key)!r}, and this is "
             f"{about[key]!r}; take another folder, or remove that one."
         )
-    return True
+    return folder.is_whole()
 
 
-def _batches(cfg: DictConfig, source: Source, encoder: Encoder) -> Iterator[Vectors]:
-    skip = cfg.data.unreadable == "skip"
+def _batches(cfg: DictConfig, source: Source, encoder: Encoder, skip: bool) -> Iterator[Vectors]:
     images = Readable(source.images, encoder.transform, skip)
     loader = DataLoader(
         images, batch_size=cfg.batch_size, num_workers=cfg.num_workers, collate_fn=_together
@@ -319,10 +337,15 @@ def _sheet(
 
 def _name_inside(query: str, source: Source) -> str:
     """The name that an image would have among those of the source."""
-    path = Path(query).expanduser().resolve()
-    root = source.root and source.root.resolve()
-    if root is not None and path.is_relative_to(root):
-        return path.relative_to(root).as_posix()
+    if source.root is not None:
+        path = Path(query).expanduser()
+        # As it is called first: an image may be a link to another one.
+        for one, root in (
+            (path.absolute(), source.root.absolute()),
+            (path.resolve(), source.root.resolve()),
+        ):
+            if one.is_relative_to(root) and (root / one.relative_to(root)).is_file():
+                return one.relative_to(root).as_posix()
     return query
 
 

@@ -11,8 +11,9 @@ from mixbt_plugin.apps import commands
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.schema import check_export
 from mixbt_plugin.apps.weights import load_pretrained
-from mixbt_plugin.checkpoints import export_backbone
+from mixbt_plugin.checkpoints import export_backbone, exported_files
 from mixbt_plugin.registry import register
+from mixbt_plugin.settings import ConfigError
 
 
 def export(cfg: DictConfig) -> Path:
@@ -34,14 +35,19 @@ def export(cfg: DictConfig) -> Path:
     model, pretrain_cfg, _, images = load_pretrained(cfg)
     kwargs: Any = OmegaConf.to_container(pretrain_cfg.backbone.get("kwargs") or OmegaConf.create())
     say("input", images)
-    return export_backbone(
-        model.backbone,
-        pretrain_cfg.backbone.name,
-        kwargs,
-        cfg.format,
-        Path(cfg.folder or Path(cfg.pretrained_checkpoint).parent / cfg.format),
-        images,
-    )
+    checkpoint = Path(cfg.pretrained_checkpoint)
+    folder = Path(cfg.folder or checkpoint.parent / cfg.format)
+    earlier = exported_files(cfg.format, folder)
+    if any(checkpoint.samefile(file) for file in earlier):
+        raise ConfigError(
+            f"folder={str(folder)!r}: the export would take the place of {checkpoint} itself; "
+            "expected another folder."
+        )
+    name = pretrain_cfg.backbone.name
+    file = export_backbone(model.backbone, name, kwargs, cfg.format, folder, images)
+    if file in earlier:
+        say("replaced", ", ".join(map(str, earlier)))
+    return file
 
 
 def task(cfg: DictConfig) -> None:

@@ -30,6 +30,11 @@ class SplitFeatures(NamedTuple):
     features: dict[str, Tensor]
     targets: Tensor
 
+    def only(self, which: Tensor) -> SplitFeatures:
+        """Those that flags (N,) choose."""
+        chosen = {kind: features[which] for kind, features in self.features.items()}
+        return SplitFeatures(chosen, self.targets[which])
+
     def labelled(self, kind: str) -> LabelledFeatures:
         """Features of one kind with their classes."""
         return LabelledFeatures(self.features[kind], self.targets)
@@ -68,7 +73,12 @@ def extract_features(
 
     def extract(split: Any) -> SplitFeatures:
         loader = DataLoader(split, batch_size=batch_size, num_workers=num_workers)
-        return _extract(model.to(device), loader, torch.device(device))
+        found = _extract(model.to(device), loader, torch.device(device))
+        # Not one that stands for another: a copy would be its own nearest neighbour.
+        read = ~split.replaced
+        if left_out := count_replaced(loader):
+            say("left out", f"{left_out} images, which cannot be read")
+        return found.only(read)
 
     if not has_training_labels(cfg):
         return DatasetFeatures(None, extract(validation_dataset(cfg, still)))
@@ -85,7 +95,6 @@ def _extract(model: Any, loader: DataLoader[Any], device: torch.device) -> Split
         if "z" in out:
             projector.append(out["z"].cpu())
         targets.append(classes)
-    _tell_of_replaced(loader)
     features = {"backbone": torch.cat(backbone)}
     if projector:
         features["projector"] = torch.cat(projector)
@@ -117,10 +126,6 @@ def averaged_features(model: Any, images: Any, cfg: DictConfig, trainer: Trainer
         features.append(torch.stack(passes).float().mean(dim=0).cpu())
         targets.append(classes)
     model.train()
-    _tell_of_replaced(loader)
-    return TensorDataset(torch.cat(features), torch.cat(targets))
-
-
-def _tell_of_replaced(loader: DataLoader[Any]) -> None:
     if replaced := count_replaced(loader):
         say("replaced", f"{replaced} images, which cannot be read, by others")
+    return TensorDataset(torch.cat(features), torch.cat(targets))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Collection
 from itertools import product
 from pathlib import Path
@@ -15,13 +16,15 @@ from mixbt_plugin.apps import commands, training
 from mixbt_plugin.apps.features import extract_features
 from mixbt_plugin.apps.printing import say
 from mixbt_plugin.apps.schema import check_knn
-from mixbt_plugin.apps.weights import Pretrained, load_pretrained
+from mixbt_plugin.apps.weights import BackboneAlone, Pretrained, load_pretrained
 from mixbt_plugin.checkpoints import written_whole
 from mixbt_plugin.data import SOURCES, check_data, existing_path, has_training_labels, properties
 from mixbt_plugin.evaluation import KNNScores, knn_scores
 from mixbt_plugin.registry import register
-from mixbt_plugin.settings import ConfigError
+from mixbt_plugin.settings import ConfigError, plain
 
+NO_PROJECTOR = "feature_type='projector': there is no projector; take feature_type=[backbone]."
+USUALLY = {"format": "image_folder", "color": False, "crop_to_box": True, "unreadable": "stop"}
 Row = dict[str, Any]
 
 
@@ -53,6 +56,9 @@ def knn(cfg: DictConfig) -> list[Row]:
         check_data(pretrained.cfg)
     else:
         existing_path(pretrained.cfg, "data.val_path")
+    alone = isinstance(pretrained.model, BackboneAlone)
+    if alone and "projector" in cfg.feature_type:
+        raise ConfigError(NO_PROJECTOR)
     say("input", pretrained.images)
     features = extract_features(
         pretrained.model,
@@ -68,11 +74,16 @@ def knn(cfg: DictConfig) -> list[Row]:
         **labels_of(pretrained, Path(cfg.pretrained_checkpoint)),
     }
     rows = []
-    for kind, distance, k in product(cfg.feature_type, cfg.distance_function, cfg.k):
+    there = len(features.train.targets if features.train else features.test.targets) - 1
+    there += features.train is not None  # an image is not its own neighbour
+    if there < 1:
+        raise ConfigError("data.val_path: each image is classified by the others; there is one.")
+    counts = list(dict.fromkeys(min(k, there) for k in cfg.k))
+    if counts != list(cfg.k):
+        say("k", f"at most {there}: there are no more neighbours")
+    for kind, distance, k in product(cfg.feature_type, cfg.distance_function, counts):
         if kind not in features.test.features:
-            raise ConfigError(
-                f"feature_type={kind!r}: there is no projector; take feature_type=[backbone]."
-            )
+            raise ConfigError(NO_PROJECTOR)
         for temperature in cfg.temperature if distance == "cosine" else [None]:
             scores = knn_scores(
                 features.test.labelled(kind),
@@ -109,8 +120,22 @@ def labels_of(pretrained: Pretrained, checkpoint: Path) -> Row:
         "split": properties(data.dataset).split,
         "train_path": data.get("train_path") if labelled and not in_a_package else None,
         "val_path": data.get("val_path") if not in_a_package else None,
+        "read_as": _read_as(data),
+        "backbone": _backbone(pretrained.cfg),
         **pretrained.images.labels(),
     }
+
+
+def _read_as(data: DictConfig) -> str | None:
+    """What of ``data`` changes the images beside their size, where it is not the usual."""
+    said = {key: data.get(key) for key in USUALLY}
+    differing = [f"{key}={one}" for key, one in said.items() if one not in (None, USUALLY[key])]
+    return " ".join(differing) or None
+
+
+def _backbone(cfg: DictConfig) -> str:
+    kwargs = plain(cfg.backbone.get("kwargs"))
+    return f"{cfg.backbone.name} {json.dumps(kwargs)}" if kwargs else str(cfg.backbone.name)
 
 
 def add_to_table(

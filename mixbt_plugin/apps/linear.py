@@ -25,6 +25,7 @@ from mixbt_plugin.data import (
     evaluation_datasets,
     linear_transforms,
     passes_transform,
+    require_a_batch,
     take_part,
     validation_dataset,
 )
@@ -98,6 +99,7 @@ def linear(cfg: DictConfig) -> Path:
         loader = dali_evaluation(cfg, trainer.world_size)
     else:
         train = take_part(train, cfg)
+        require_a_batch(cfg, len(train), trainer.world_size)
         say("images", f"{len(train)} for training, {len(val)} for testing")
         if passes > 1:
             say("features", f"once, the mean of {passes} passes: 1 clean, {passes - 1} augmented")
@@ -107,6 +109,8 @@ def linear(cfg: DictConfig) -> Path:
     training.announce(cfg, model, training.open_folder(trainer, cfg, "linear", resumed))
     fit(trainer, model, loader, loaders.val_loader(val, cfg), resumed)
     results.print()
+    if not results.rows():
+        say("results", "none: the training ended before an epoch that is validated")
     return Path(trainer.log_dir or ".")
 
 

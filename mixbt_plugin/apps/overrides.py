@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -16,7 +17,8 @@ PATH_KEYS = (
     *("resume_from_checkpoint", "pretrained_checkpoint", "pretrained_feature_extractor"),
     *("train_path", "val_path", "train_subset", "dir", "output_dir", "folder", "config_path"),
 )
-"""Keys whose values are paths, by the last word of their dotted names."""
+"""Keys whose values are paths, by the last word of their dotted names. ``images`` is one where it
+stands by itself."""
 RECIPE_KEYS = ("view", "second_view", "further_views", "lambs", "mus", "half_mus")
 """What shipped recipes name for themselves and interpolate from. An override of the key that reads
 one, such as ``method_kwargs.lamb``, leaves it over."""
@@ -25,7 +27,7 @@ T = TypeVar("T")
 
 
 def with_quoted_paths(words: list[str]) -> list[str]:
-    """Puts quotes around the paths that Hydra would not read as one text.
+    """Writes out ``~/`` in paths, and quotes those that Hydra would not read as one text.
 
     Such as ``pretrained_checkpoint=x-ep=1.ckpt``, as solo-learn calls its files, or one with
     brackets or a comma. With ``--multirun`` a comma separates paths, as for any other key.
@@ -112,9 +114,13 @@ def mentions(written: object, name: str) -> bool:
 
 def _quoted(word: str, multirun: bool) -> str:
     key, equals, value = word.partition("=")
-    if not equals or key.startswith("-") or key.rpartition(".")[2].lstrip("+") not in PATH_KEYS:
+    name = key.lstrip("+")
+    is_path = name == "images" or name.rpartition(".")[2] in PATH_KEYS
+    if not equals or key.startswith("-") or not is_path:
         return word
     parts = value.split(",") if multirun else [value]
+    parts = [os.path.expanduser(part) for part in parts]
+    word = f"{key}={','.join(parts)}"
     if _is_read_well(word, multirun) or any(part[:1] in ("'", '"') for part in parts):
         return word
     return f"{key}=" + ",".join("'" + part.replace("'", "\\'") + "'" for part in parts)

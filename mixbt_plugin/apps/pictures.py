@@ -17,6 +17,8 @@ from mixbt_plugin.settings import MissingPackageError
 
 MOST_GROUPS = 20
 """More than these cannot be told apart by their colours."""
+FEWEST_FOR_UMAP = 5
+"""Of fewer it takes no eigenvectors to begin with."""
 NAME_LENGTH = 22
 MOST_DIMENSIONS = 512
 """More than these are not seen apart in a picture of a matrix."""
@@ -46,7 +48,7 @@ def draw_features(
     from matplotlib.figure import Figure
 
     maps = {"PCA": _pca(features)}
-    if find_spec("umap") is not None:
+    if find_spec("umap") is not None and len(features) >= FEWEST_FOR_UMAP:
         maps["UMAP"] = (_umap(features), ("", ""))
     groups = sorted(set(labels or ()))
     coloured = 2 <= len(groups) <= MOST_GROUPS
@@ -178,7 +180,7 @@ def draw_contact_sheet(
         for panel, (image, name, text) in zip(of_row, row):
             panel.imshow(image)
             short = name if len(name) <= NAME_LENGTH else f"…{name[1 - NAME_LENGTH :]}"
-            panel.set_title(f"{short}\n{text}", fontsize=6)
+            panel.set_title(f"{short}\n{text}", fontsize=6, parse_math=False)
             panel.set_xticks([])
             panel.set_yticks([])
         for spine in of_row[0].spines.values():

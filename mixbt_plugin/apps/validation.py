@@ -77,7 +77,8 @@ class LeaveOneOutKNN(Callback):
 
     Args:
         cfg: parsed; with ``knn_eval``.
-        images: labelled validation images, not augmented, as (image, class).
+        images: labelled validation images, not augmented, as (image, class); those that cannot be
+            read are left out.
         results: keeps the accuracies.
     """
 
@@ -86,12 +87,14 @@ class LeaveOneOutKNN(Callback):
         self.images = images
         self.results = results
         self._loader: Any = None
+        self._places: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Takes this process's share; the host's own kNN would have nothing to compare with."""
         pl_module.knn_eval = False
         share = evenly(self.images, len(self.images), trainer.global_rank, trainer.world_size)
         self._loader = val_loader(share, self.cfg)
+        self._places = torch.tensor(share.indices)
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -103,9 +106,13 @@ class LeaveOneOutKNN(Callback):
         knn = OnlineKNN(asked.k, asked.distance_func, leave_one_out=True).to(pl_module.device)
         with left_as_it_is(pl_module):
             pl_module.eval()
-            for images, targets in self._loader:
+            places = self._places.split(self._loader.batch_size)
+            for (images, targets), of_batch in zip(self._loader, places):
                 feats = passed(trainer, pl_module, images)["feats"]
-                knn.update(test_features=feats, test_targets=targets.to(pl_module.device))
+                # Not one that stands for another: a copy would be its own nearest neighbour.
+                read = (~self.images.replaced[of_batch]).to(feats.device)
+                targets = targets.to(feats.device)
+                knn.update(test_features=feats[read], test_targets=targets[read])
         knn.compute()
         if knn.scores is not None:
             scores = knn.scores._asdict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixbt_plugin.checkpoints import written_whole
+from mixbt_plugin.checkpoints import PARTIAL, written_whole
 from mixbt_plugin.settings import ConfigError
 
 INDEX = "index.json"
+PART = re.compile(rf"part-\d{{5}}\.(npz|parquet)({re.escape(PARTIAL)})?")
 Format = Literal["npz", "parquet"]
 
 
@@ -63,8 +65,9 @@ class VectorFolder:
             about: what stands in ``index.json`` beside the number of images and the files.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        for left in self.path.glob("part-*"):  # by a run that was interrupted
-            left.unlink()
+        for left in self.path.glob("part-*"):
+            if PART.fullmatch(left.name):  # of a run that was interrupted, and not of somebody else
+                left.unlink()
         names, images = [], 0
         for number, vectors in enumerate(_in_shards(batches, shard)):
             name = f"part-{number:05}.{self.format}"
@@ -80,9 +83,26 @@ class VectorFolder:
             partial.write_text(json.dumps(index, indent=2) + "\n")
 
     def index(self) -> dict[str, Any] | None:
-        """What ``index.json`` says; None where the folder is not written to its end."""
+        """What ``index.json`` says; None where the folder is not written to its end.
+
+        Raises:
+            ConfigError: it is another program's.
+        """
         file = self.path / INDEX
-        return json.loads(file.read_text()) if file.is_file() else None
+        if not file.is_file():
+            return None
+        try:
+            found = json.loads(file.read_text())
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or "parts" not in found:
+            raise ConfigError(f"folder={str(self.path)!r}: its {INDEX} is not one of mixbt-embed.")
+        return found
+
+    def is_whole(self) -> bool:
+        """Whether all files are there that ``index.json`` names."""
+        index = self.index()
+        return index is not None and all((self.path / name).is_file() for name in index["parts"])
 
     def __iter__(self) -> Iterator[Vectors]:
         """The shards, one after the other."""

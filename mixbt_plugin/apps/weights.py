@@ -109,7 +109,17 @@ def load_method(
         ValueError: the method is not known, or the weights are of another architecture.
     """
     cfg = load_config(checkpoint)
-    require_known("method", cfg.method, METHODS)
+    if "method" not in cfg:
+        raise ConfigError(
+            f"{checkpoint}: {CONFIG_FILE} beside it is of a linear evaluation, not of a "
+            "pre-training; expected the checkpoint that was evaluated, or backbone.name and "
+            "data.dataset, for its backbone alone."
+        )
+    if cfg.method not in METHODS:
+        raise ConfigError(
+            f"{checkpoint}: was pre-trained by {cfg.method!r}, which is not known here; expected "
+            "solo-learn beside, or backbone.name and data.dataset, for its backbone alone."
+        )
     cfg.backbone.kwargs = OmegaConf.merge(cfg.backbone.get("kwargs") or {}, backbone_kwargs or {})
     require_backbone(cfg)
     model: Any = METHODS[cfg.method](cfg)

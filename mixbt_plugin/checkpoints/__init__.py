@@ -1,6 +1,11 @@
 """Weights in and out: whose checkpoint a file is, the backbone in it, and files for others."""
 
-from mixbt_plugin.checkpoints.exporting import FORMATS, ExportError, export_backbone
+from mixbt_plugin.checkpoints.exporting import (
+    FORMATS,
+    ExportError,
+    export_backbone,
+    exported_files,
+)
 from mixbt_plugin.checkpoints.image_format import ImageFormat
 from mixbt_plugin.checkpoints.layouts import BackboneWeights, find_backbone, load_into
 from mixbt_plugin.checkpoints.onnx_files import OnnxBackbone
@@ -22,6 +27,7 @@ __all__ = [
     "OnnxBackbone",
     "Stem",
     "export_backbone",
+    "exported_files",
     "find_backbone",
     "load_into",
     "put_in_place",

@@ -88,6 +88,14 @@ def export_backbone(
     return folder / files[0].name
 
 
+def exported_files(format: str, folder: Path) -> list[Path]:
+    """Files in a folder that an export in this format may replace."""
+    names = {"timm": ["model.safetensors", "config.json"], "onnx": [f"backbone{SUFFIX}"]}
+    torchvision_names = [f"{architecture}.pth" for architecture in RESNETS.values()]
+    paths = [folder / name for name in names.get(format, torchvision_names)]
+    return [path for path in paths if path.is_file()]
+
+
 def _counterpart(backbone: nn.Module, name: str, format: str) -> str:
     """The other library's name of the architecture."""
     if isinstance(backbone, torchvision.models.ResNet):

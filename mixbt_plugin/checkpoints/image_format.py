@@ -14,8 +14,10 @@ class ImageFormat:
         size: height and width.
         mean: of the channels, by which images are normalised.
         std: likewise.
+        dataset: whose validation images are brought to this size as these are.
     """
 
     size: tuple[int, int]
     mean: Sequence[float]
     std: Sequence[float]
+    dataset: str = "custom"

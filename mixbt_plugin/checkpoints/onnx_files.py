@@ -69,6 +69,7 @@ def write_onnx(backbone: nn.Module, file: Path, images: ImageFormat) -> None:
                 "crop_size": list(images.size),
                 "mean": list(images.mean),
                 "std": list(images.std),
+                "dataset": images.dataset,
             }
         ),
     )
@@ -82,7 +83,8 @@ class OnnxBackbone(nn.Module):
         file: that `write_onnx` wrote.
 
     Attributes:
-        images: ``crop_size``, ``mean`` and ``std`` of the images that it takes.
+        images: ``crop_size``, ``mean`` and ``std`` of the images that it takes, and ``dataset``,
+            whose validation images are brought to it as these are; older files lack the last.
 
     Raises:
         ModuleNotFoundError: onnxruntime is not installed.

@@ -31,7 +31,7 @@ class NetworkImages(ImageFormat):
         sources: who says the size, the mean and the standard deviation.
     """
 
-    sources: tuple[str, str, str]
+    sources: tuple[str, str, str] = ("", "", "")
 
     def as_config(self) -> dict[str, Any]:
         """The same as keys of a config."""
@@ -86,7 +86,7 @@ def network_images(dataset: str, *said: Said) -> NetworkImages:
     first = [next(one for one in asked if one.values.get(key) is not None) for key in KEYS]
     size, mean, std = (_checked(key, one.values[key], one.source) for key, one in zip(KEYS, first))
     sources: Any = tuple(one.source for one in first)
-    return NetworkImages(image_size(size), mean, std, sources)
+    return NetworkImages(image_size(size), mean, std, dataset, sources)
 
 
 def as_in_pretraining(cfg: DictConfig) -> Said:

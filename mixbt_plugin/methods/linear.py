@@ -59,6 +59,7 @@ class LinearEvaluation(LinearModel):
         self.backbone_batch_norm: str = cfg.backbone_batch_norm
         self.classifier_lr: float | None = cfg.optimizer.classifier_lr
         self.gamma: float = cfg.scheduler.gamma
+        self.validated_every: int = cfg.check_val_every_n_epoch
 
     @staticmethod
     def add_and_assert_specific_cfg(cfg: DictConfig) -> DictConfig:
@@ -114,7 +115,9 @@ class LinearEvaluation(LinearModel):
             factor = (self.min_lr / self.lr) ** (1 / self.max_epochs)
             return {"scheduler": ExponentialLR(optimizer, factor)}
         if self.scheduler == "reduce":
-            return {"scheduler": ReduceLROnPlateau(optimizer), "monitor": "val_loss"}
+            plateau = ReduceLROnPlateau(optimizer)
+            # When there is a loss to look at.
+            return {"scheduler": plateau, "monitor": "val_loss", "frequency": self.validated_every}
         in_steps = self.scheduler_interval == "step"
         length = self.trainer.estimated_stepping_batches if in_steps else self.max_epochs
         return {

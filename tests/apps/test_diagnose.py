@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +71,45 @@ def test_training_images_are_named_so_where_there_are_no_others(
     path = checkpoint_of(tmp_path / "run", BACKBONE, augmentations=VIEWS, data__train_path=train)
     rows = diagnose(composed("diagnose/default.yaml", *asked(path, "picture=false")))
     assert {(row["split"], row["images"]) for row in rows} == {("training", 24)}
+
+
+def measured(checkpoint: Path, *more: str) -> list[dict[str, Any]]:
+    return diagnose(composed("diagnose/default.yaml", *asked(checkpoint, "picture=false", *more)))
+
+
+def test_images_are_normalised_as_in_pretraining_whatever_they_are_of(
+    tmp_path: Path, photos: Path
+) -> None:
+    """Not by the statistics of a data set that is named for other reasons."""
+    path = checkpoint_of(tmp_path / "digits", BACKBONE, "mnist5k", augmentations=VIEWS)
+    folder = f"images={photos / 'train'}"
+    assert measured(path, folder, "data.dataset=cifar10") == [
+        {**row, "dataset": str(photos / "train")} for row in measured(path, folder)
+    ]
+
+
+def test_broken_images_are_skipped_when_asked(tmp_path: Path, checkpoint: Path) -> None:
+    broken = image_folder(tmp_path / "photos", per_class=2) / "val"
+    (broken / "class1" / "0.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="class1/0.png"):
+        measured(checkpoint, f"images={broken}")
+    assert measured(checkpoint, f"images={broken}", "+data.unreadable=skip")[0]["images"] == 12
+
+
+def test_one_image_is_too_few(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "one").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "one" / "0.png")
+    with pytest.raises(ConfigError, match="images=.*one: .* at least two images"):
+        measured(checkpoint, f"images={tmp_path / 'one'}")
+
+
+def test_the_numbers_are_printed_when_they_cannot_be_written(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoint.parent / "diagnostics.csv.partial").mkdir()
+    with pytest.raises(OSError, match="diagnostics.csv.partial"):
+        measured(checkpoint)
+    assert "rank_me" in capsys.readouterr().out
 
 
 def test_the_picture_is_drawn(checkpoint: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from mixbt_plugin.apps import embed as embedding
+from mixbt_plugin.apps import pictures
 from mixbt_plugin.apps.embed import embed
 from mixbt_plugin.apps.export import export
 from mixbt_plugin.apps.pictures import draw_features
@@ -132,6 +133,101 @@ def test_vectors_that_are_there_are_read_and_others_refused(
         assert min(Image.open(f"out/{file}").size) > 100
     with pytest.raises(ConfigError, match="feature_type='backbone', and this is 'projector'"):
         embedded(*words(checkpoint, photos, "feature_type=projector"))
+
+
+def test_files_of_others_stay(checkpoint: Path, photos: Path) -> None:
+    Path("out/part-1").mkdir(parents=True)
+    theirs = [Path("out/part-00000-abc.snappy.parquet"), Path("out/part-list.txt")]
+    for file in theirs:
+        file.write_text("mine")
+    Path("out/part-00007.npz").write_text("of a run that was interrupted")
+    embedded(*words(checkpoint, photos))
+    assert all(file.read_text() == "mine" for file in theirs) and Path("out/part-1").is_dir()
+    assert not Path("out/part-00007.npz").exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "x"])
+def test_an_index_of_another_program_is_refused(
+    content: str, checkpoint: Path, photos: Path
+) -> None:
+    Path("out").mkdir()
+    Path("out/index.json").write_text(content)
+    with pytest.raises(ConfigError, match="folder='out': its index.json is not one of mixbt-embed"):
+        embedded(*words(checkpoint, photos))
+
+
+def test_vectors_of_images_that_were_read_otherwise_are_refused(checkpoint: Path) -> None:
+    asked = (f"pretrained_checkpoint={checkpoint}", "data.dataset=photo_patches", "folder=out")
+    embedded(*asked, "picture=0")
+    with pytest.raises(ConfigError, match="'color': False.*, and this is .*'color': True"):
+        embedded(*asked, "picture=0", "+data.color=true")
+
+
+def test_vectors_of_other_images_of_the_same_number_are_refused(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    photos = image_folder(tmp_path / "photos", per_class=1) / "val"
+    embedded(*words(checkpoint, photos))
+    (photos / "class0" / "0.png").rename(photos / "class0" / "1.png")
+    with pytest.raises(ConfigError, match="its index.json says source_names="):
+        embedded(*words(checkpoint, photos))
+
+
+def test_a_part_that_is_gone_is_written_again(checkpoint: Path, photos: Path) -> None:
+    before = joined(embedded(*words(checkpoint, photos)))
+    Path("out/part-00000.npz").unlink()
+    after = joined(embedded(*words(checkpoint, photos)))
+    assert np.array_equal(before.features, after.features)
+
+
+def test_broken_images_are_left_out_as_in_pretraining(tmp_path: Path) -> None:
+    photos = image_folder(tmp_path / "photos", per_class=1) / "val"
+    (photos / "class1" / "0.png").write_bytes(b"no image")
+    skipping = checkpoint_of(
+        *(tmp_path / "run", BACKBONE, "custom"),
+        augmentations=[{"crop_size": 16}],
+        data__unreadable="skip",
+    )
+    assert len(joined(embedded(*words(skipping, photos))).files) == CLASSES - 1
+
+
+def test_a_projector_that_is_not_there_is_refused_before_the_folder(
+    checkpoint: Path, photos: Path
+) -> None:
+    official = ("backbone.name=narrow_resnet10", "+backbone.kwargs.width=8", "data.dataset=custom")
+    with pytest.raises(ConfigError, match="feature_type='projector': there is no projector"):
+        embedded(*words(checkpoint, photos, *official, "feature_type=projector"))
+    assert not Path("out").exists()
+
+
+def test_a_link_is_left_out_among_its_own_neighbours(
+    checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    for number, file in enumerate(sorted(photos.rglob("*.png"))):
+        (links / f"$_$ {number}.png").symlink_to(file)  # which a formula's letters are no word of
+    sheets: list[Any] = []
+    draw = pictures.draw_contact_sheet
+
+    def drawn(rows: Any, *more: Any) -> None:
+        sheets.append(rows)
+        draw(rows, *more)
+
+    monkeypatch.setattr(embedding, "draw_contact_sheet", drawn)
+    embedded(*words(checkpoint, links, f"queries=['{links}/$_$ 2.png']", "neighbours=3"))
+    (((_, query, _), *neighbours),) = sheets[0]
+    assert query.endswith("$_$ 2.png")
+    assert "$_$ 2.png" not in [name for _, name, _ in neighbours]
+
+
+def test_three_images_have_a_picture(checkpoint: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8), (number * 80, 9, 200)).save(photos / f"{number}.png")
+    embedded(*words(checkpoint, photos, "picture=10"))
+    assert Path("out/features.png").is_file()
 
 
 def test_an_image_from_elsewhere_finds_its_own_copy(

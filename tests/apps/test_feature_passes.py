@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from mixbt_plugin.apps import linear as linear_command
 from mixbt_plugin.apps import training
 from mixbt_plugin.apps.features import averaged_features
 from mixbt_plugin.apps.linear import _check_passes, linear
@@ -220,6 +221,14 @@ def test_refusals_come_before_training(checkpoint: Path, override: str, message:
     with pytest.raises(ValueError, match=message):
         evaluate(checkpoint, override)
     assert not Path("models").exists()
+
+
+def test_too_few_images_are_refused_before_any_feature_is_computed(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear_command, "averaged_features", None)
+    with pytest.raises(ValueError, match="optimizer.batch_size=512: the training set has only 200"):
+        evaluate(checkpoint, "data.fraction=0.05", "optimizer.batch_size=512")
 
 
 def test_dali_is_refused() -> None:

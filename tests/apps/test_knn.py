@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from mixbt_plugin.apps import knn as knn_command
 from mixbt_plugin.apps.knn import knn, task
+from mixbt_plugin.settings import ConfigError
 from tests.apps.composing import composed
 from tests.apps.untrained import checkpoint_of
 from tests.images import image_folder
@@ -112,6 +115,78 @@ def test_the_table_of_an_older_version_stays(tmp_path: Path, folders: tuple[Path
     before, *_ = table = rows(tmp_path / "knn.csv")
     assert len(table) == 3
     assert (before["acc1"], before["balanced_acc1"], before["crop_size"]) == ("50.0", "", "")
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_an_image_that_cannot_be_read_is_no_copy_of_another(
+    labelled: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = image_folder(tmp_path / "photos", per_class=3)
+    checkpoint = checkpoint_of(
+        tmp_path / "run", BACKBONE, augmentations=AT_8_PIXELS, data__no_labels=not labelled
+    )
+    train = (f"data.train_path={photos / 'train'}",) if labelled else ()
+    asked = [f"pretrained_checkpoint={checkpoint}", f"data.val_path={photos / 'val'}", *train]
+    broken = photos / "val" / "class1" / "0.png"
+    broken.write_bytes(b"no image")
+    found = knn(composed("knn/mix-bt.yaml", *asked, "k=[1]", "+data.unreadable=skip"))
+    assert "1 images, which cannot be read" in capsys.readouterr().out
+    broken.unlink()
+    scores = ("acc1", "acc5", "balanced_acc1")
+    without = knn(composed("knn/mix-bt.yaml", *asked, "k=[1]"))
+    assert [found[0][name] for name in scores] == [without[0][name] for name in scores]
+
+
+def test_no_more_neighbours_are_said_than_there_are(
+    tmp_path: Path, folders: tuple[Path, Path]
+) -> None:
+    checkpoint = checkpoint_of(tmp_path, BACKBONE, augmentations=AT_8_PIXELS)
+    asked = words(checkpoint, folders[0], "k=[3,500,1000]")
+    there = len(list((folders[0] / "train").glob("*/*.png")))
+    assert [row["k"] for row in knn(composed("knn/mix-bt.yaml", *asked))] == [3, there]
+
+
+def test_images_that_are_read_otherwise_have_rows_of_their_own(tmp_path: Path) -> None:
+    checkpoint = checkpoint_of(
+        tmp_path, BACKBONE, "photo_patches", augmentations=AT_8_PIXELS, data__color=False
+    )
+    for more in ((), ("+data.color=true",)):
+        task(composed("knn/mix-bt.yaml", f"pretrained_checkpoint={checkpoint}", *more))
+    grey, coloured = rows(tmp_path / "knn.csv")
+    assert (grey["read_as"], coloured["read_as"]) == ("", "color=True")
+
+
+def test_a_projector_that_is_not_there_is_refused_before_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knn_command, "extract_features", None)
+    checkpoint = checkpoint_of(tmp_path, BACKBONE, "mnist5k", augmentations=AT_8_PIXELS)
+    official = ("backbone.name=narrow_resnet10", "+backbone.kwargs.width=8", "data.dataset=mnist5k")
+    with pytest.raises(ValueError, match="feature_type='projector': there is no projector"):
+        knn(composed("knn/default.yaml", f"pretrained_checkpoint={checkpoint}", *official))
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (lambda cfg: cfg.pop("method"), "args.json beside it is of a linear evaluation"),
+        (lambda cfg: cfg.update(method="byol9"), "pre-trained by 'byol9', which is not known here"),
+        (lambda cfg: cfg.pop("data"), "args.json: is no config of this plugin"),
+    ],
+)
+def test_a_config_that_does_not_tell_the_network_is_refused(
+    tmp_path: Path, change: Any, message: str
+) -> None:
+    checkpoint = checkpoint_of(tmp_path, BACKBONE, "mnist5k", augmentations=AT_8_PIXELS)
+    config = tmp_path / "args.json"
+    cfg = json.loads(config.read_text())
+    change(cfg)
+    config.write_text(json.dumps(cfg))
+    with pytest.raises(ConfigError, match=message):
+        knn(composed("knn/default.yaml", f"pretrained_checkpoint={checkpoint}"))
+    config.write_text(config.read_text()[:-9])
+    with pytest.raises(ConfigError, match="args.json: is not written to its end"):
+        knn(composed("knn/default.yaml", f"pretrained_checkpoint={checkpoint}"))
 
 
 def test_validation_images_alone_are_left_out_in_turn(

@@ -140,6 +140,18 @@ def test_refusals_come_before_training(checkpoint: Path, override: str, message:
     assert not Path("models").exists()
 
 
+def test_reduce_looks_at_the_loss_when_there_is_one(checkpoint: Path) -> None:
+    folder = evaluate(checkpoint, "scheduler.name=reduce", "check_val_every_n_epoch=2")
+    assert len(logged(folder, "val_loss")) == 1
+
+
+def test_a_run_without_a_number_says_so(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(checkpoint, "check_val_every_n_epoch=3")
+    assert "results   none: the training ended before an epoch" in capsys.readouterr().out
+
+
 def test_mixing_needs_an_even_batch(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="optimizer.batch_size=63: mixup and cutmix"):
         evaluate(checkpoint, "mixup=1", "optimizer.batch_size=63")

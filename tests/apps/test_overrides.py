@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,15 @@ def test_a_path_arrives_as_it_was_typed(key: str, path: str) -> None:
     (word,) = with_quoted_paths([f"{key}={path}"])
     override = OverridesParser.create().parse_override(word)
     assert override.key_or_group == key.lstrip("+")
-    assert override.value() == path
+    assert override.value() == os.path.expanduser(path)
     assert with_quoted_paths([word]) == [word]
+
+
+def test_images_are_a_path_and_numbers_of_images_are_not() -> None:
+    path, *others = words = ["images=ph=1, x", "diagnostics.images=1024", "budget.unit=images"]
+    quoted, *rest = with_quoted_paths(words)
+    assert OverridesParser.create().parse_override(quoted).value() == "ph=1, x" and path != quoted
+    assert rest == others
 
 
 def test_null_interpolations_and_other_keys_stay() -> None:

@@ -16,6 +16,7 @@ from mixbt_plugin.apps.knn import knn
 from mixbt_plugin.apps.linear import linear
 from mixbt_plugin.apps.pretrain import pretrain
 from mixbt_plugin.apps.weights import load_pretrained
+from mixbt_plugin.settings import ConfigError
 from tests.apps.composing import composed
 from tests.checkpoints import official
 from tests.images import image_folder
@@ -53,6 +54,11 @@ def test_pretrained_here_exported_and_loaded_in_timm(images: list[str]) -> None:
         theirs = timm.create_model("resnet18", checkpoint_path=str(file), num_classes=0).eval()
         torch.testing.assert_close(theirs(batch), features, rtol=1e-5, atol=1e-6)
     file = export(composed("export/default.yaml", where, "format=torchvision"))
+    again = (f"pretrained_checkpoint={file}", "backbone.name=resnet18", "data.dataset=custom")
+    with pytest.raises(ConfigError, match="folder=.*: the export would take the place of"):
+        export(
+            composed("export/default.yaml", *again, "format=torchvision", f"folder={file.parent}")
+        )
     assert file == folder / "torchvision" / "resnet18.pth"
 
     # kNN of the exported file is that of the checkpoint.

@@ -143,7 +143,8 @@ def test_onnx(name: str, kwargs: dict[str, Any]) -> None:
         (found,) = session.run(["features"], {"images": batch.numpy()})
         assert abs(found - expected).max() <= 1e-4 * abs(expected).max()
     said = OnnxBackbone(file).images
-    assert said == {"crop_size": [32, 32], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}
+    statistics = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}
+    assert said == {"crop_size": [32, 32], "dataset": "custom", **statistics}
 
 
 @needs_onnx
