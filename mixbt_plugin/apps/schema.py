@@ -265,6 +265,9 @@ def check_knn(cfg: DictConfig) -> None:
 def check_export(cfg: DictConfig) -> None:
     """Checks a config of ``mixbt-export``."""
     _check_evaluation(cfg, ExportConfig)
+    for key, value in cfg.data.items():
+        if key not in ("dataset", "augmentations") and value is not None:
+            raise ConfigError(f"data.{key}={value!r}: an export reads no images; expected null.")
 
 
 def check_embed(cfg: DictConfig) -> None:
@@ -305,3 +308,8 @@ def _check_evaluation(cfg: DictConfig, declaration: type[Section]) -> None:
         require_known("data.dataset", cfg.data.dataset, PROPERTIES)
     if cfg.backbone.name is not None:
         require_backbone(cfg)
+    elif cfg.pretrain_method is not None:
+        raise ConfigError(
+            f"pretrain_method={cfg.pretrain_method!r} without backbone.name: args.json beside the "
+            "checkpoint says it; expected null, or backbone.name."
+        )

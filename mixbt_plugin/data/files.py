@@ -69,7 +69,8 @@ def class_names(root: str | Path) -> list[str]:
     if not names:
         raise MissingFileError(
             "there is no class folder in it; images without classes are read with "
-            "data.no_labels=true."
+            "data.no_labels=true in pre-training, and as images=… where they are embedded or "
+            "diagnosed."
         )
     return sorted(names)
 

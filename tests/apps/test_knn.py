@@ -229,6 +229,7 @@ def test_validation_images_alone_are_left_out_in_turn(
         ("data.augmentations.std=[0,0,0]", r"data.augmentations.std=\[0, 0, 0\]: expected three"),
         ("accelerator=gpu", "accelerator='gpu': there is no CUDA GPU here; expected 'cpu' or 'au"),
         ("accelerator=tpu", "accelerator='tpu': expected one of auto, gpu, cuda, cpu"),
+        ("pretrain_method=byol", "pretrain_method='byol' without backbone.name: args.json beside"),
     ],
 )
 def test_refusals(

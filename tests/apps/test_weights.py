@@ -192,6 +192,12 @@ def test_export_takes_an_official_file(images: list[str]) -> None:
         export(composed("export/default.yaml", "pretrained_checkpoint=nothing.pth"))
 
 
+@pytest.mark.parametrize("word", ["data.train_path=x", "data.format=h5", "data.color=false"])
+def test_export_refuses_what_it_does_not_read(word: str) -> None:
+    with pytest.raises(ConfigError, match=f"{word.partition('=')[0]}=.*: an export reads no image"):
+        export(composed("export/default.yaml", "pretrained_checkpoint=x.ckpt", word))
+
+
 def test_another_stem_is_warned_of(recwarn: Any) -> None:
     """solo-learn's stem for CIFAR pads by 2, mix-bt's by 1; the weights fit both."""
     words = (f"pretrained_checkpoint={official_file('mix-bt')}", "data.dataset=cifar10")
