@@ -158,7 +158,7 @@ def test_an_index_of_another_program_is_refused(
 
 def test_vectors_of_images_that_were_read_otherwise_are_refused(checkpoint: Path) -> None:
     asked = (f"pretrained_checkpoint={checkpoint}", "data.dataset=photo_patches", "folder=out")
-    embedded(*asked, "picture=0")
+    embedded(*asked, "picture=0", "+data.color=false")
     with pytest.raises(ConfigError, match="'color': False.*, and this is .*'color': True"):
         embedded(*asked, "picture=0", "+data.color=true")
 
