@@ -158,6 +158,12 @@ def _check_devices(cfg: DictConfig) -> None:
         raise ConfigError(f"devices={given!r}: there are {what} here.")
 
 
+def _images_a_step(cfg: DictConfig) -> int:
+    """A batch of each process."""
+    processes: int = len(device_ids(cfg.devices, on_gpu(cfg))) * cfg.num_nodes
+    return processes * int(cfg.optimizer.batch_size)
+
+
 def _contradictions_of_training(cfg: DictConfig) -> Iterator[str]:
     schedule = cfg.scheduler
     if schedule.name == "step" and not schedule.lr_decay_steps:
@@ -165,8 +171,7 @@ def _contradictions_of_training(cfg: DictConfig) -> Iterator[str]:
             "scheduler.lr_decay_steps is missing: the epochs at which scheduler.name=step lowers "
             "the learning rate, such as [60, 80]."
         )
-    devices = len(device_ids(cfg.devices, on_gpu(cfg))) * cfg.num_nodes
-    lr = cfg.optimizer.lr * cfg.optimizer.batch_size * devices / 256
+    lr = cfg.optimizer.lr * _images_a_step(cfg) / 256
     if schedule.name in ("warmup_cosine", "cosine") and schedule.min_lr > lr:
         yield (
             f"scheduler.min_lr={schedule.min_lr:g} is above the learning rate in effect, "
@@ -201,7 +206,7 @@ def _contradictions_of_pretraining(cfg: DictConfig) -> Iterator[str]:
                 f"scheduler.{key}={cfg.scheduler[key]} with scheduler.name="
                 f"{cfg.scheduler.name!r}: it is for 'barlow_cosine'."
             )
-    batch = cfg.optimizer.batch_size * len(device_ids(cfg.devices, on_gpu(cfg))) * cfg.num_nodes
+    batch = _images_a_step(cfg)
     if cfg.diagnostics.enabled and cfg.diagnostics.images < batch:
         yield (
             f"diagnostics.images={cfg.diagnostics.images}: expected at least a batch for each "

@@ -28,10 +28,8 @@ SPEED_EPOCHS = 4
 """Of the runs that measure the speed; the first is not counted."""
 TOLERANCE = 0.1
 """Of a budget of steps or images: the share that whole epochs may lie beside it."""
-BY_THE_EPOCHS = (
-    *("epochs", "cfg.max_epochs", "cfg.checkpoint.frequency", "cfg.check_val_every_n_epoch"),
-)
-"""What a run's number of epochs decides."""
+BY_THE_EPOCHS = ("epochs", "cfg.max_epochs")
+"""What a run's number of epochs decides, beside what may differ anyway."""
 MAY_DIFFER = (
     *("version", "cfg.data.train_path", "cfg.data.val_path", "cfg.data.num_workers"),
     *("cfg.checkpoint.dir", "cfg.checkpoint.frequency", "cfg.check_val_every_n_epoch"),

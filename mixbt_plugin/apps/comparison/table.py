@@ -39,8 +39,8 @@ class Measurements(NamedTuple):
     split: str
 
     def ends(self, measure: str, arm: str) -> pd.Series[float]:
-        """A measure at the end of an arm's runs, by seed."""
-        return self._at(measure, arm, self.arms[arm]) if arm in self.arms else _none()
+        """A measure at the end of an arm's runs, by seed; empty of an arm that has none."""
+        return self._at(measure, arm, self.arms.get(arm, 0))
 
     def beginnings(self, measure: str) -> dict[str, pd.Series[float]]:
         """A measure of the networks that arms begin with, by what they are called and seed."""
@@ -63,10 +63,6 @@ class Measurements(NamedTuple):
 
     def _of(self, measure: str, arm: str) -> pd.DataFrame:
         return self.rows[(self.rows.measure == measure) & (self.rows.arm == arm)]
-
-
-def _none() -> pd.Series[float]:
-    return pd.Series(dtype=float)
 
 
 def collect(runs: list[Run], pixels: dict[str, float], split: str) -> Measurements | None:
